@@ -1,0 +1,66 @@
+# One vocabulary for people, hooks and CI. `make help` lists it.
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+DATA   ?= $(or $(TRIPTYCH_DATA),../shared/data)
+# [cuda] where an NVIDIA driver answers, else [cpu].
+DEVICE := $(if $(shell nvidia-smi -L 2>/dev/null),cuda,cpu)
+PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+IMAGE  ?= triptych:$(DEVICE)
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test train bench lint format protos image clean
+
+help:  ## list the verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+serve: $(VENV)/serve  ## install what serving needs, and serve models/ until Ctrl-C
+	@$(BIN)/python -m serving serve $(ARGS)
+
+test: lint  ## install what tests need, and run lint, types and tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+train: $(VENV)/dev  ## train and export the three models from DATA into models/
+	@$(BIN)/python -m training fit sentiment topic house_price --data $(DATA) --out models/ $(ARGS)
+
+bench: $(VENV)/dev  ## measure this server on this machine, into benchmarks/results/
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+lint: $(VENV)/dev  ## check format, lint and types
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/mypy --no-error-summary
+
+format: $(VENV)/dev  ## mend what can be mended of format and lint
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+protos: $(VENV)/dev  ## regenerate the code of the typed API and the schema of model.json
+	@$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=protos --pyi_out=protos --grpc_python_out=protos \
+		prediction/v1/prediction.proto
+	@# The generated import is absolute from protos/; here it must be relative.
+	@sed -i 's/^from prediction\.v1 import/from . import/' protos/prediction/v1/prediction_pb2_grpc.py
+	@$(BIN)/python -m serving.package.manifest > serving/package/model.schema.json
+
+image:  ## build the container image for DEVICE (cpu or cuda)
+	docker build --build-arg DEVICE=$(DEVICE) --tag $(IMAGE) .
+
+clean:  ## remove everything that can be made again
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/pip:
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Triptych needs Python 3.11 or newer")'
+	@python3 -m venv $(VENV)
+
+# Made by whichever came first; a test environment can serve, too.
+$(VENV)/serve: pyproject.toml constraints.txt | $(BIN)/pip
+	@test -e $(VENV)/dev || { echo "installing into $(VENV) for $(DEVICE) …"; $(PIP) '.[serve,$(DEVICE)]'; }
+	@touch $@
+
+# onnxruntime and onnxruntime-gpu share a folder: the one goes before the other comes.
+$(VENV)/dev: pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "installing into $(VENV) for tests …"
+	@$(BIN)/pip uninstall --quiet --yes onnxruntime 2>/dev/null || true
+	@$(PIP) '.[dev]'
+	@touch $@

@@ -1,0 +1,93 @@
+"""The command line: serve, predict, models, check."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from serving import __version__
+from serving.client import cli
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    # `python -m serving --models DIR` is `python -m serving serve --models DIR`.
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
+        arguments = ["serve", *arguments]
+    parser = argparse.ArgumentParser(prog="triptych", description="Serve models, or ask a server.")
+    parser.add_argument("--version", action="version", version=f"triptych {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    serve = commands.add_parser("serve", help="serve a folder of models (the default)", allow_abbrev=False)
+    serve.set_defaults(func=_serve)
+    cli.add_commands(commands)
+    check = commands.add_parser("check", help="verify every package of a models folder, as a server would")
+    check.add_argument("models", nargs="?", default="models", help="folder of model packages (default: models)")
+    check.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:I (default: auto)")
+    check.set_defaults(func=_check)
+    try:
+        if arguments[0] == "serve":
+            _add_settings(serve)
+        options = parser.parse_args(arguments)
+        code: int = options.func(options)
+    except ModuleNotFoundError as error:
+        # The base install is the client alone.
+        return _fail(f"this command needs more than the client: pip install 'triptych[serve,cpu]' ({error})")
+    return code
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """A flag for every setting; those not given stay unset, so that file and environment count."""
+    from serving.config import PREFIX, Settings, descriptions
+
+    parser.add_argument("--config", metavar="FILE", help="TOML file of settings")
+    for name, description in descriptions().items():
+        default = getattr(Settings(), name)
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(default, bool):
+            parser.add_argument(flag, default=argparse.SUPPRESS, nargs="?", const="true", help=description)
+        else:
+            parser.add_argument(flag, default=argparse.SUPPRESS, help=f"{description} (default: {default})")
+    parser.epilog = f"Every flag is also an environment variable ({PREFIX}MAX_BATCH_ROWS) and a key of the file."
+
+
+def _serve(options: argparse.Namespace) -> int:
+    started = time.monotonic()
+    # grpc's core writes to standard error by itself; what it has to say comes through our own errors.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    import asyncio
+
+    from serving import logs
+    from serving.config import SettingsError, resolve
+    from serving.server import StartError, serve
+
+    flags = {name: value for name, value in vars(options).items() if name not in ("func", "config")}
+    try:
+        settings = resolve(flags, file=options.config)
+    except SettingsError as error:
+        return _fail(str(error), code=2)
+    logs.configure(settings.log_format, settings.log_level)
+    try:
+        asyncio.run(serve(settings, started))
+    except StartError as error:
+        return _fail(str(error))
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from serving.check import CheckError, check
+
+    try:
+        return check(options.models, options.device)
+    except CheckError as error:
+        return _fail(str(error))
+
+
+def _fail(message: str, code: int = 1) -> int:
+    print(f"triptych: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What an RPC means: predictions, health, reflection, whichever transport carries them."""

@@ -1,0 +1,222 @@
+"""What each typed RPC asks of its model: instances in, rows of tensors out to predictions."""
+
+import math
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from google.protobuf.message import Message
+
+from protos.prediction.v1 import prediction_pb2 as pb
+from serving.engine.request import Outputs, Rows
+from serving.package.manifest import InputSpec, Manifest, OutputSpec
+from serving.package.text import TextTooLong
+from serving.repository.models import Version
+from serving.status import invalid
+
+DEFAULT_TOP_K = 3
+
+_FEATURES = tuple(field.name for field in pb.House.DESCRIPTOR.fields)
+_HOUSE = struct.Struct(f"<{len(_FEATURES)}f")
+_THOUSAND = 1000.0
+
+
+class Task(Protocol):
+    """One typed RPC."""
+
+    model: ClassVar[str]
+    method: ClassVar[str]
+    request: ClassVar[type[Message]]
+
+    def problem(self, manifest: Manifest) -> str | None:
+        """Why a package can't be served by this RPC, or None."""
+
+    def encode(self, request: Any, version: Version, max_words: int) -> tuple[Rows, int, int]:
+        """The rows of the model's one input, how many they are, and their bytes.
+
+        Raises:
+            StatusError: INVALID_ARGUMENT naming the field and the instance.
+        """
+
+    def respond(self, request: Any, version: Version, outputs: Outputs) -> Message:
+        """The response for a request's outputs."""
+
+
+class SentimentTask:
+    """PredictSentiment: is a review positive?"""
+
+    model: ClassVar[str] = "sentiment"
+    method: ClassVar[str] = "PredictSentiment"
+    request: ClassVar[type[Message]] = pb.PredictSentimentRequest
+
+    def problem(self, manifest: Manifest) -> str | None:
+        """It must map one text to the probability of the second of two labels."""
+        if tuple(manifest.labels) != ("negative", "positive"):
+            return f"labels must be negative and positive, got {list(manifest.labels)}"
+        return _signature_problem(manifest, ("BYTES", (-1,)), {"probability": (-1, 1), "known_words": (-1,)})
+
+    def encode(self, request: pb.PredictSentimentRequest, version: Version, max_words: int) -> tuple[Rows, int, int]:
+        """Normalised reviews."""
+        return _encode_texts("reviews", request.reviews, version, max_words)
+
+    def respond(self, request: pb.PredictSentimentRequest, version: Version, outputs: Outputs) -> Message:
+        """Positive from one half."""
+        positive = outputs[version.outputs["probability"]][:, 0].tolist()
+        known = outputs[version.outputs["known_words"]].tolist()
+        _observe_known_words(version, known)
+        return pb.PredictSentimentResponse(
+            predictions=[
+                pb.SentimentPrediction(
+                    sentiment=pb.SENTIMENT_POSITIVE if p >= 0.5 else pb.SENTIMENT_NEGATIVE,
+                    positive_probability=p,
+                    known_words=share,
+                )
+                for p, share in zip(positive, known, strict=True)
+            ],
+            model=self.model,
+            version=version.label,
+        )
+
+
+class TopicTask:
+    """PredictTopic: which topics is a newswire about?"""
+
+    model: ClassVar[str] = "topic"
+    method: ClassVar[str] = "PredictTopic"
+    request: ClassVar[type[Message]] = pb.PredictTopicRequest
+
+    def problem(self, manifest: Manifest) -> str | None:
+        """It must map one text to a probability for each label."""
+        outputs = {"probability": (-1, len(manifest.labels)), "known_words": (-1,)}
+        return _signature_problem(manifest, ("BYTES", (-1,)), outputs)
+
+    def encode(self, request: pb.PredictTopicRequest, version: Version, max_words: int) -> tuple[Rows, int, int]:
+        """Normalised newswires."""
+        return _encode_texts("newswires", request.newswires, version, max_words)
+
+    def respond(self, request: pb.PredictTopicRequest, version: Version, outputs: Outputs) -> Message:
+        """The k best topics of each newswire; equals keep the order of the labels."""
+        probability = outputs[version.outputs["probability"]]
+        known = outputs[version.outputs["known_words"]].tolist()
+        _observe_known_words(version, known)
+        labels = version.manifest.labels
+        top_k = min(request.top_k or DEFAULT_TOP_K, len(labels))
+        best = np.argsort(-probability, axis=1, kind="stable")[:, :top_k]
+        scores = np.take_along_axis(probability, best, axis=1)
+        return pb.PredictTopicResponse(
+            predictions=[
+                pb.TopicPrediction(
+                    topics=[
+                        pb.TopicScore(topic=labels[topic], topic_id=topic, probability=score)
+                        for topic, score in zip(topics, row, strict=True)
+                    ],
+                    known_words=share,
+                )
+                for topics, row, share in zip(best.tolist(), scores.tolist(), known, strict=True)
+            ],
+            model=self.model,
+            version=version.label,
+        )
+
+
+class HousePriceTask:
+    """PredictHousePrice: what is the median home of a suburb worth?"""
+
+    model: ClassVar[str] = "house_price"
+    method: ClassVar[str] = "PredictHousePrice"
+    request: ClassVar[type[Message]] = pb.PredictHousePriceRequest
+
+    def problem(self, manifest: Manifest) -> str | None:
+        """It must map the 13 features to a price."""
+        return _signature_problem(manifest, ("FP32", (-1, len(_FEATURES))), {"price": (-1, 1)})
+
+    def encode(self, request: pb.PredictHousePriceRequest, version: Version, max_words: int) -> tuple[Rows, int, int]:
+        """Raw features, little-endian float32, NaN for those that are absent."""
+        houses = request.houses
+        if not houses:
+            raise invalid("houses: at least one is needed, got none")
+        data = b"".join([_encode_house(index, house) for index, house in enumerate(houses)])
+        return data, len(houses), len(data)
+
+    def respond(self, request: pb.PredictHousePriceRequest, version: Version, outputs: Outputs) -> Message:
+        """Thousands of dollars to dollars."""
+        prices = outputs[version.outputs["price"]][:, 0].tolist()
+        return pb.PredictHousePriceResponse(
+            predictions=[
+                pb.HousePricePrediction(price_usd=price * _THOUSAND, imputed=_absent(house))
+                for price, house in zip(prices, request.houses, strict=True)
+            ],
+            model=self.model,
+            version=version.label,
+        )
+
+
+TASKS: tuple[Task, ...] = (SentimentTask(), TopicTask(), HousePriceTask())
+
+
+def _signature_problem(
+    manifest: Manifest, wanted: tuple[str, tuple[int, ...]], outputs: dict[str, tuple[int, ...]]
+) -> str | None:
+    def named(specs: Iterable[InputSpec | OutputSpec]) -> dict[str, tuple[str, tuple[int, ...]]]:
+        return {spec.name: (spec.datatype, spec.shape) for spec in specs}
+
+    found = named(manifest.inputs)
+    if list(found.values()) != [wanted]:
+        return f"it must have one input, {wanted[0]} {list(wanted[1])}; it has {found}"
+    if wanted[0] == "BYTES" and manifest.inputs[0].text is None:
+        return "its input has no text rules"
+    expected = {name: ("FP32", shape) for name, shape in outputs.items()}
+    if named(manifest.outputs) != expected:
+        return f"its outputs must be {expected}; they are {named(manifest.outputs)}"
+    return None
+
+
+def _encode_texts(field: str, texts: Sequence[str], version: Version, max_words: int) -> tuple[Rows, int, int]:
+    if not texts:
+        raise invalid(f"{field}: at least one is needed, got none")
+    normalise = version.normalisers[version.manifest.inputs[0].name]
+    rows: list[bytes] = []
+    for index, text in enumerate(texts):
+        try:
+            rows.append(normalise(text, max_words))
+        except TextTooLong as error:
+            raise invalid(
+                f"{field}[{index}]: {error.words} words; this server takes {max_words} at the most (--max-text-tokens)"
+            ) from error
+    return rows, len(rows), sum(map(len, rows))
+
+
+def _observe_known_words(version: Version, shares: list[float]) -> None:
+    observe = version.metrics.known_words.observe
+    for share in shares:
+        observe(share)
+
+
+def _encode_house(index: int, house: pb.House) -> bytes:
+    present = house.ListFields()
+    values = [value for _, value in present]
+    try:
+        # One test for all: a sum is finite only if its parts are.
+        if math.isfinite(sum(values)):
+            if len(values) < len(_FEATURES):
+                every = [math.nan] * len(_FEATURES)
+                for field, value in present:
+                    every[field.number - 1] = value
+                values = every
+            return _HOUSE.pack(*values)
+    except OverflowError:
+        pass
+    for field, value in present:
+        if not math.isfinite(value):
+            raise invalid(f"houses[{index}].{field.name}: expected a finite number, got {value}")
+        try:
+            struct.pack("<f", value)
+        except OverflowError:
+            raise invalid(f"houses[{index}].{field.name}: {value:g} is beyond the range of float32") from None
+    raise AssertionError("unreachable: some feature is not finite or out of range")
+
+
+def _absent(house: pb.House) -> list[str]:
+    present = {field.name for field, _ in house.ListFields()}
+    return [] if len(present) == len(_FEATURES) else [name for name in _FEATURES if name not in present]

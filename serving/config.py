@@ -1,0 +1,101 @@
+"""All settings of a server in one frozen object: defaults < file < environment < flags, validated at start."""
+
+import os
+import tomllib
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+PREFIX = "TRIPTYCH_"
+
+Address = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):[0-9]{1,5}$", description="HOST:PORT")]
+Device = Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")]
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(ge=0.0)]
+
+
+class SettingsError(ValueError):
+    """A setting that can't be used; the message names it and says where it came from."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a server can be told. Every field is a flag, an environment variable and a key of the file."""
+
+    models: Annotated[str, Meta(min_length=1, description="folder of model packages")] = "models"
+    grpc_address: Annotated[Address, Meta(description="where gRPC listens; port 0 takes a free one")] = "0.0.0.0:8001"
+    metrics_address: Annotated[Address, Meta(description="where metrics and plain-HTTP health listen")] = "0.0.0.0:8002"
+    device: Annotated[Device, Meta(description="auto, cpu, cuda or cuda:I; cuda never falls back")] = "auto"
+    transport: Annotated[Literal["grpcio"], Meta(description="how gRPC is spoken")] = "grpcio"
+    max_batch_rows: Annotated[Count, Meta(description="rows of one batch")] = 256
+    max_queue_rows: Annotated[Count, Meta(description="rows that may wait for one model version")] = 8192
+    max_batch_delay: Annotated[
+        Seconds, Meta(description="seconds a batch that is not full may wait although the executor is free")
+    ] = 0.0
+    max_text_tokens: Annotated[Count, Meta(description="words of one text")] = 8192
+    max_message_bytes: Annotated[Count, Meta(description="bytes of one request message")] = 4 * 1024 * 1024
+    lame_duck_seconds: Annotated[
+        Seconds, Meta(description="seconds to go on serving after SIGTERM, readiness already off")
+    ] = 0.0
+    drain_seconds: Annotated[Seconds, Meta(description="seconds in which accepted calls are answered at the end")] = (
+        30.0
+    )
+    strict_load: Annotated[bool, Meta(description="exit where any model version fails to load")] = False
+    log_format: Annotated[Literal["auto", "text", "json"], Meta(description="auto is text on a terminal")] = "auto"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least level logged")] = "info"
+
+
+def resolve(
+    flags: Mapping[str, Any], environment: Mapping[str, str] | None = None, file: str | None = None
+) -> Settings:
+    """The settings from flags (those given, by field name), environment variables and a TOML file.
+
+    Raises:
+        SettingsError: a value that does not fit, or a key that is none.
+    """
+    environment = os.environ if environment is None else environment
+    merged: dict[str, Any] = {}
+    source: dict[str, str] = {}
+
+    def take(values: Mapping[str, Any], where: str) -> None:
+        merged.update(values)
+        source.update((name, where) for name in values)
+
+    if file is not None:
+        take(_read(file), file)
+    names = Settings.__struct_fields__
+    take(
+        {name: environment[PREFIX + name.upper()] for name in names if PREFIX + name.upper() in environment},
+        "environment",
+    )
+    take(flags, "command line")
+    for name in merged:
+        if name not in names:
+            raise SettingsError(f"{source[name]}: {name} is not a setting; there are: {', '.join(names)}")
+    try:
+        return msgspec.convert(merged, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        name = str(error).rpartition("$.")[2].rstrip("`")
+        where = f"{source[name]}: {name}={merged[name]!r}: " if name in source else ""
+        raise SettingsError(f"{where}{str(error).partition(' - at ')[0]}") from error
+
+
+def _read(file: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(file).read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: not TOML: {error}") from error
+
+
+def descriptions() -> dict[str, str]:
+    """What each setting means, by name."""
+    hints = typing.get_type_hints(Settings, include_extras=True)
+    return {
+        name: next(meta.description for meta in reversed(hint.__metadata__) if meta.description)
+        for name, hint in hints.items()
+    }

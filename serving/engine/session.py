@@ -1,0 +1,45 @@
+"""An ONNX Runtime session that runs where it was told to, or not at all."""
+
+from typing import Any
+
+import numpy.typing as npt
+import onnxruntime as ort
+
+from serving.engine.device import Device, DeviceError
+
+Feed = dict[str, npt.NDArray[Any]]
+
+_ERRORS_ONLY = 3
+
+
+class Session:
+    """One graph on one device.
+
+    ONNX Runtime falls back to the CPU in three silent ways (a provider that can't start, an exception
+    in the constructor, a failure while running); the first is found out here, the others are switched off.
+    """
+
+    def __init__(self, model: bytes, device: Device) -> None:
+        """Load a serialised graph.
+
+        Raises:
+            DeviceError: ONNX Runtime would run it elsewhere than on `device`.
+            Exception: of ONNX Runtime's own kinds, where the graph can't be loaded.
+        """
+        options = ort.SessionOptions()
+        options.log_severity_level = _ERRORS_ONLY
+        # Small graphs: a second thread inside a run costs more than it brings, and takes it from other runs.
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        self._session = ort.InferenceSession(model, options, providers=device.providers, enable_fallback=0)
+        self.provider: str = self._session.get_providers()[0]
+        if self.provider != device.provider:
+            raise DeviceError(f"ONNX Runtime chose {self.provider} although {device.provider} was asked for")
+        self.inputs = {node.name: (node.type, node.shape) for node in self._session.get_inputs()}
+        """Type, such as `tensor(float)`, and shape, named axes as strings, by name."""
+        self.outputs = {node.name: (node.type, node.shape) for node in self._session.get_outputs()}
+
+    def run(self, outputs: list[str], feed: Feed) -> list[npt.NDArray[Any]]:
+        """Compute the named outputs; safe from several threads, and the GIL is released meanwhile."""
+        result: list[npt.NDArray[Any]] = self._session.run(outputs, feed)
+        return result

@@ -1,0 +1,1 @@
+"""The format of a model package, all that serving and training share: its manifest and its text rules."""

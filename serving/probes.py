@@ -1,0 +1,65 @@
+"""Port 8002: Prometheus metrics and health over plain HTTP, for scrapers and probes that don't speak gRPC."""
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
+
+from serving.transport.interface import TransportError
+
+StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+
+
+class Probes:
+    """A small HTTP server on threads of its own: it answers even while the event loop is busy."""
+
+    def __init__(self, registry: CollectorRegistry, health: Callable[[str], bool | None]) -> None:
+        self._metrics = make_wsgi_app(registry)
+        self._health = health
+        self._server: Any = None
+
+    def start(self, address: str) -> int:
+        """Serve on `HOST:PORT`; returns the port.
+
+        Raises:
+            TransportError: it can't be had.
+        """
+        host, _, port = address.rpartition(":")
+        try:
+            self._server = make_server(host.strip("[]"), int(port), self._answer, ThreadingWSGIServer, _Quiet)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise TransportError(f"can't listen on {address}: {reason.lower()}") from error
+        threading.Thread(target=self._server.serve_forever, name="probes", daemon=True).start()
+        return int(self._server.server_port)
+
+    def stop(self) -> None:
+        """Stop answering."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+
+    def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if path == "/metrics":
+            answer: Iterable[bytes] = self._metrics(environ, start_response)
+            return answer
+        name = {"/health/live": "liveness", "/health/ready": "readiness", "/health/startup": "startup"}.get(path)
+        if name is None:
+            status, body = "404 Not Found", "there are /metrics, /health/live, /health/ready and /health/startup\n"
+        elif self._health(name):
+            status, body = "200 OK", "SERVING\n"
+        else:
+            status, body = "503 Service Unavailable", "NOT_SERVING\n"
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))])
+        return [body.encode()]
+
+
+class _Quiet(WSGIRequestHandler):
+    """Logs no line for every probe."""
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is inherited
+        pass

@@ -1,0 +1,94 @@
+"""Model packages as they lie on disk: `<models>/<name>/<version>/` with a manifest and the files it names."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.package.manifest import MANIFEST, MODEL, Manifest, ManifestError, parse
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_VERSION = re.compile(r"[1-9][0-9]*")
+
+
+class LoadError(Exception):
+    """A package that is not served, and why.
+
+    `outcome` is the label under which `triptych_model_loads_total` counts it.
+    """
+
+    def __init__(self, outcome: str, message: str) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+class RepositoryError(Exception):
+    """A models folder that can't be served at all; the message says what was expected."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package in memory, its checksums verified."""
+
+    manifest: Manifest
+    model: bytes
+    """The bytes that were hashed are the bytes that are loaded: no one can change them in between."""
+
+
+def scan(models: Path) -> dict[str, list[int]]:
+    """The versions of every model under `models`, in order.
+
+    Raises:
+        RepositoryError: the folder is missing, can't be read, or holds no package.
+    """
+    if not models.is_dir():
+        raise RepositoryError(f"models folder {models} does not exist; --models says where the packages are")
+    try:
+        found = {
+            folder.name: sorted(
+                int(child.name) for child in folder.iterdir() if child.is_dir() and _VERSION.fullmatch(child.name)
+            )
+            for folder in sorted(models.iterdir())
+            if folder.is_dir() and _NAME.fullmatch(folder.name)
+        }
+    except OSError as error:
+        raise RepositoryError(f"models folder {models} can't be read: {error}") from error
+    found = {name: versions for name, versions in found.items() if versions}
+    if not found:
+        raise RepositoryError(
+            f"no model package in {models}: expected <name>/<version>/{MANIFEST}, such as sentiment/1/{MANIFEST}"
+        )
+    return found
+
+
+def read(models: Path, name: str, version: int) -> Package:
+    """Read a package and verify the checksums of all its files.
+
+    Raises:
+        LoadError: `load_error` where a file is missing, can't be read or says it is another package;
+            `checksum` where one is not what the manifest says.
+    """
+    folder = models / name / str(version)
+    try:
+        manifest = parse((folder / MANIFEST).read_bytes())
+        model = b""
+        for file, digest in manifest.files.items():
+            if Path(file).name != file:
+                raise LoadError("load_error", f"{MANIFEST}: files: {file!r} is not a plain file name")
+            data = (folder / file).read_bytes()
+            if len(data) != digest.bytes:
+                raise LoadError("checksum", f"{file} has {len(data)} bytes; its manifest says {digest.bytes}")
+            if hashlib.sha256(data).hexdigest() != digest.sha256:
+                raise LoadError("checksum", f"the SHA-256 of {file} is not the one in its manifest")
+            if file == MODEL:
+                model = data
+    except ManifestError as error:
+        raise LoadError("load_error", str(error)) from error
+    except OSError as error:
+        raise LoadError("load_error", f"{error.filename or folder}: {error.strerror}") from error
+    if (manifest.name, manifest.version) != (name, version):
+        raise LoadError(
+            "load_error",
+            f"{MANIFEST} is of {manifest.name} version {manifest.version}, but lies in {name}/{version}",
+        )
+    return Package(manifest, model)

@@ -1,0 +1,1 @@
+from serving.package.manifest import *  # noqa: F403

@@ -1,0 +1,1 @@
+from serving.package.text import *  # noqa: F403

@@ -1,0 +1,148 @@
+"""Verified load: nothing is served that does not reproduce its golden examples on the device that will serve it."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.engine.cost import CostModel
+from serving.engine.device import Device
+from serving.engine.engine import Runner, alone
+from serving.engine.request import Outputs, Request, Rows
+from serving.engine.session import Session
+from serving.package.manifest import InputSpec, Manifest, golden_array
+from serving.package.text import TOKENS_SUFFIX, Normaliser
+from serving.repository.disk import LoadError, Package
+
+_ONNX_TYPES = {"BYTES": "tensor(string)", "FP32": "tensor(float)", "INT64": "tensor(int64)"}
+
+
+Contract = Callable[[Manifest], str | None]
+"""Says what keeps a model from being served under its name, or None if nothing does."""
+
+
+def check_contract(manifest: Manifest, contract: Contract | None) -> None:
+    """Hold a manifest against what the API needs of a model of its name.
+
+    Raises:
+        LoadError: `signature`.
+    """
+    problem = contract(manifest) if contract else None
+    if problem:
+        raise LoadError("signature", f"the typed API can't serve it: {problem}")
+
+
+def load(package: Package, device: Device, max_batch_rows: int) -> tuple[Runner, CostModel]:
+    """Load a package onto `device`, verify it, and warm every batch size up to `max_batch_rows`.
+
+    Returns:
+        What runs it, and what its batches cost.
+
+    Raises:
+        LoadError: `load_error`, `signature` or `golden`, with what was expected and what was found.
+    """
+    manifest = package.manifest
+    try:
+        session = Session(package.model, device)
+    except Exception as error:
+        # ONNX Runtime raises classes of its own for whatever it does not like.
+        raise LoadError("load_error", f"ONNX Runtime can't load it: {error}") from error
+    check_signature(manifest, session)
+    runner = Runner(manifest, session)
+    return runner, _verify_and_warm(runner, max_batch_rows)
+
+
+def check_signature(manifest: Manifest, session: Session) -> None:
+    """Hold the graph's inputs and outputs against the manifest's.
+
+    Raises:
+        LoadError: `signature`.
+    """
+    inputs: dict[str, tuple[str, list[Any]]] = {}
+    for spec in manifest.inputs:
+        if spec.layout == "flat":
+            inputs[spec.name] = ("tensor(string)", [1])
+            inputs[spec.name + TOKENS_SUFFIX] = ("tensor(int64)", ["N"])
+        else:
+            inputs[spec.name] = (_ONNX_TYPES[spec.datatype], ["N", *spec.shape[1:]])
+    outputs = {spec.name: (_ONNX_TYPES[spec.datatype], ["N", *spec.shape[1:]]) for spec in manifest.outputs}
+    for kind, expected, found in (("input", inputs, session.inputs), ("output", outputs, session.outputs)):
+        for name in sorted(expected.keys() | found.keys()):
+            if expected.get(name) != found.get(name):
+                raise LoadError(
+                    "signature",
+                    f"{kind} {name}: the manifest implies {_describe(expected.get(name))}, "
+                    f"the graph has {_describe(found.get(name))}",
+                )
+
+
+def encode(spec: InputSpec, values: list[Any]) -> Rows:
+    """Raw golden values of one input as the engine takes them."""
+    if spec.text is not None:
+        normalise = Normaliser(spec.text)
+        return [normalise(text) for text in values]
+    if spec.datatype == "BYTES":
+        return [text.encode() for text in values]
+    return golden_array(values, spec.datatype).tobytes()
+
+
+def size_of(inputs: list[Rows]) -> int:
+    """Bytes of a request's inputs."""
+    return sum(len(rows) if isinstance(rows, bytes) else sum(map(len, rows)) for rows in inputs)
+
+
+def _verify_and_warm(runner: Runner, max_batch_rows: int) -> CostModel:
+    manifest = runner.manifest
+    golden = manifest.golden
+    tolerance = golden.tolerance.get(runner.session.provider)
+    if tolerance is None:
+        raise LoadError("golden", f"the manifest gives no tolerance for {runner.session.provider}")
+    expected = [golden_array(golden.outputs[spec.name], spec.datatype) for spec in manifest.outputs]
+    rows = len(expected[0])
+    cost = CostModel()
+    for wanted in _batch_sizes(rows, max_batch_rows):
+        order = [index % rows for index in range(wanted)]
+        inputs = [encode(spec, [golden.inputs[spec.name][index] for index in order]) for spec in manifest.inputs]
+        request = Request(inputs, wanted, size_of(inputs), 0.0, lambda *_: None)
+        try:
+            outputs = runner(alone(request))
+            # The second run is the measure: the first one may still have allocated or compiled something.
+            started = time.monotonic()
+            runner(alone(request))
+        except Exception as error:
+            raise LoadError("golden", f"it can't compute {wanted} golden rows: {error}") from error
+        cost.observe(request.size, time.monotonic() - started)
+        _compare(manifest, outputs, [column[order] for column in expected], tolerance.atol, tolerance.rtol)
+    return cost
+
+
+def _batch_sizes(golden_rows: int, max_batch_rows: int) -> list[int]:
+    """The golden examples as one batch, then every power of two, and the full batch."""
+    powers = [2**k for k in range(max_batch_rows.bit_length()) if 2**k < max_batch_rows]
+    return [golden_rows, *powers, max_batch_rows]
+
+
+def _compare(manifest: Manifest, outputs: Outputs, expected: Outputs, atol: float, rtol: float) -> None:
+    for spec, found, wanted in zip(manifest.outputs, outputs, expected, strict=True):
+        if found.shape != wanted.shape:
+            raise LoadError("golden", f"output {spec.name} has shape {found.shape}, expected {wanted.shape}")
+        bad = ~_close(found, wanted, atol, rtol)
+        if bad.any():
+            at = tuple(int(i) for i in np.argwhere(bad)[0])
+            raise LoadError(
+                "golden",
+                f"golden example {at[0]}: {spec.name}{list(at[1:])} is {found[at]!s}, expected {wanted[at]!s} "
+                f"within {atol:g} + {rtol:g} of it",
+            )
+
+
+def _close(a: npt.NDArray[Any], b: npt.NDArray[Any], atol: float, rtol: float) -> npt.NDArray[np.bool_]:
+    if a.dtype == np.object_:
+        return np.asarray(a == b)
+    return np.asarray(np.isclose(a, b, rtol=rtol, atol=atol, equal_nan=True))
+
+
+def _describe(tensor: tuple[str, list[Any]] | None) -> str:
+    return "none" if tensor is None else f"{tensor[0]} {tensor[1]}"

@@ -1,0 +1,177 @@
+"""A server's life: load, warm, be ready, serve, drain, stop."""
+
+import asyncio
+import gc
+import logging
+import signal
+import time
+from pathlib import Path
+
+from serving import __version__
+from serving.api import health as names
+from serving.api.health import Health
+from serving.api.prediction import SERVICE as PREDICTION
+from serving.api.prediction import PredictionService
+from serving.api.reflection import SERVICES as REFLECTION
+from serving.api.reflection import Reflection
+from serving.api.tasks import TASKS
+from serving.config import Settings
+from serving.engine import device
+from serving.engine.batcher import Limits
+from serving.engine.device import DeviceError
+from serving.metrics import Metrics
+from serving.probes import Probes
+from serving.repository.disk import RepositoryError
+from serving.repository.models import Models
+from serving.transport.grpcio import GrpcioTransport
+from serving.transport.interface import Transport, TransportError
+
+log = logging.getLogger(__name__)
+
+
+class StartError(Exception):
+    """The server can't start; the message says why and what to do."""
+
+
+class Server:
+    """One process, its ports and its models."""
+
+    def __init__(self, settings: Settings, started: float | None = None) -> None:
+        self._settings = settings
+        self._started = time.monotonic() if started is None else started
+        self._stopping = asyncio.Event()
+        self._hurried = asyncio.Event()
+        self._health = Health()
+        self._metrics = Metrics()
+        self._probes = Probes(self._metrics.registry, self._health.serving)
+        self._transport: Transport = GrpcioTransport(settings.max_message_bytes)
+        self._models = Models(
+            Path(settings.models),
+            device.choose(settings.device),
+            Limits(settings.max_batch_rows, settings.max_queue_rows, max_delay=settings.max_batch_delay),
+            self._metrics,
+            asyncio.get_running_loop(),
+            {task.model: task.problem for task in TASKS},
+        )
+        self._predictions = PredictionService(self._models, self._metrics, settings.max_text_tokens)
+        self.grpc_port = 0
+        self.metrics_port = 0
+
+    async def run(self) -> None:
+        """Live until a signal or `stop` ends it.
+
+        Raises:
+            StartError: it never began.
+        """
+        self._listen_to_signals()
+        try:
+            self._bind()
+            self._load()
+            await self._serve()
+            await self._stopping.wait()
+            await self._drain()
+        finally:
+            self._probes.stop()
+
+    def stop(self) -> None:
+        """Begin to stop; asked again, drop what is still in flight."""
+        if self._stopping.is_set():
+            self._hurried.set()
+        self._stopping.set()
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+
+    def _bind(self) -> None:
+        # Ports first: a busy one is known before seconds are spent on models.
+        settings = self._settings
+        try:
+            self.grpc_port = self._transport.bind(settings.grpc_address)
+            self._set_health(loaded=False)
+            self.metrics_port = self._probes.start(settings.metrics_address)
+        except TransportError as error:
+            raise StartError(str(error)) from error
+
+    def _load(self) -> None:
+        models = self._models
+        try:
+            models.load_all()
+        except RepositoryError as error:
+            raise StartError(str(error)) from error
+        if not any(models.ready.values()):
+            raise StartError(f"no model could be loaded: {'; '.join(models.failures)}")
+        if models.failures and self._settings.strict_load:
+            raise StartError(f"--strict-load: {'; '.join(models.failures)}")
+        # What is loaded stays: the collector need not look through it again and again.
+        gc.collect()
+        gc.freeze()
+
+    async def _serve(self) -> None:
+        reflection = Reflection([PREDICTION, names.SERVICE])
+        await self._transport.start(
+            {**self._predictions.routes(), **self._health.routes(), **reflection.routes()},
+        )
+        self._set_health(loaded=True)
+        host = self._settings.grpc_address.rpartition(":")[0]
+        metrics_host = self._settings.metrics_address.rpartition(":")[0]
+        log.info(
+            "serving",
+            extra={
+                "version": __version__,
+                "grpc": f"{host}:{self.grpc_port}",
+                "metrics": f"http://{metrics_host}:{self.metrics_port}/metrics",
+                "models": ", ".join(name for name, ready in self._models.ready.items() if ready),
+                "ready_after_seconds": round(time.monotonic() - self._started, 3),
+            },
+        )
+
+    async def _drain(self) -> None:
+        settings = self._settings
+        self._set_health(loaded=True)
+        log.info("stopping", extra={"lame_duck_seconds": settings.lame_duck_seconds})
+        await self._pause(settings.lame_duck_seconds)
+        self._predictions.draining = True
+        stop = asyncio.ensure_future(self._transport.stop(settings.drain_seconds))
+        hurried = asyncio.ensure_future(self._hurried.wait())
+        await asyncio.wait({stop, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if not stop.done():
+            log.warning("stopping at once, as asked a second time")
+            await self._transport.stop(0)
+        await stop
+        await self._models.close()
+        log.info("stopped")
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._hurried.wait()
+        except TimeoutError:
+            pass
+
+    def _set_health(self, *, loaded: bool) -> None:
+        health = self._health
+        serving = loaded and not self._stopping.is_set()
+        ready = self._models.ready
+        health.set(names.LIVENESS, True)
+        health.set(names.STARTUP, loaded)
+        health.set(names.READINESS, serving and all(ready.values()))
+        for service in ("", PREDICTION, names.SERVICE, *REFLECTION):
+            health.set(service, serving)
+        for name, has_version in ready.items():
+            health.set(f"models/{name}", serving and has_version)
+
+
+async def serve(settings: Settings, started: float) -> None:
+    """Run a server to its end.
+
+    Raises:
+        StartError: it can't start.
+    """
+    try:
+        server = Server(settings, started)
+    except DeviceError as error:
+        raise StartError(str(error)) from error
+    await server.run()

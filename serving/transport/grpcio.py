@@ -1,0 +1,253 @@
+"""The transport over grpc.aio, gRPC's standard implementation."""
+
+import asyncio
+import contextlib
+import math
+import socket
+import time
+from collections import deque
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from serving.api.call import Call, Receiver, Routes, Stream, Streaming, Unary, unimplemented
+from serving.status import StatusError, fault
+from serving.transport.interface import TransportError
+
+PUSHBACK = "grpc-retry-pushback-ms"
+
+MAX_CONCURRENT_STREAMS = 1024
+"""Calls in flight on one connection; clients hold back the rest by themselves (RFC 9113, section 5.1.2)."""
+
+MAX_UNSENT = 256
+"""Messages of one stream that wait to be sent, beyond which no more of it is read."""
+
+MIN_PING_SECONDS = 10
+"""Clients may send keepalive pings this often."""
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class GrpcioTransport:
+    """Serves routes through a `grpc.aio` server."""
+
+    def __init__(self, max_message_bytes: int) -> None:
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.max_concurrent_streams", MAX_CONCURRENT_STREAMS),
+                # With it, two servers could share a port without either noticing.
+                ("grpc.so_reuseport", 0),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_SECONDS * 1000),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", MIN_PING_SECONDS * 1000),
+            ]
+        )
+
+    def bind(self, address: str) -> int:
+        """See `Transport.bind`."""
+        try:
+            return int(self._server.add_insecure_port(address))
+        except RuntimeError:
+            raise TransportError(f"can't listen on {address}: {_why_not(address)}") from None
+
+    async def start(self, routes: Routes) -> None:
+        """See `Transport.start`."""
+        self._server.add_generic_rpc_handlers((_Handlers(routes),))
+        await self._server.start()
+
+    async def stop(self, grace: float) -> None:
+        """See `Transport.stop`."""
+        await self._server.stop(grace)
+
+
+class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc has no types
+    """Finds the handler of a method; messages stay bytes."""
+
+    def __init__(self, routes: Routes) -> None:
+        self._handlers = {method: _handler(route) for method, route in routes.items()}
+
+    def service(self, details: Any) -> Any:
+        """The method handler, one that refuses where there is none."""
+        return self._handlers.get(details.method) or _unknown(details.method)
+
+
+def _handler(route: Unary | Streaming) -> Any:
+    if isinstance(route, Streaming):
+        streaming = route
+
+        async def serve_stream(_: Any, context: Any) -> None:
+            await _GrpcioStream(context).serve(streaming)
+
+        return grpc.stream_stream_rpc_method_handler(serve_stream)
+
+    handle = route.handle
+
+    async def serve_call(message: bytes, context: Any) -> bytes:
+        call = _GrpcioCall(context)
+        try:
+            handle(call, message)
+        except Exception as error:  # noqa: BLE001 - the caller must be answered, whatever it is
+            call.fail(fault(call.method, error))
+        try:
+            return await call.answer()
+        except StatusError as error:
+            return await _abort(context, error)
+
+    return grpc.unary_unary_rpc_method_handler(serve_call)
+
+
+def _unknown(method: str) -> Any:
+    async def refuse(_: Any, context: Any) -> None:
+        await _abort(context, unimplemented(method))
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+async def _abort(context: Any, error: StatusError) -> bytes:
+    trailers = () if error.retry_after is None else ((PUSHBACK, str(math.ceil(error.retry_after * 1e3))),)
+    await context.abort(_CODES[error.code], error.message, trailers)
+    raise AssertionError("unreachable: abort raises")
+
+
+def _headers(context: Any) -> tuple[str, Any, float, str]:
+    """Method (not known here), metadata, deadline and peer of a call."""
+    left = context.time_remaining()
+    deadline = math.inf if left is None else time.monotonic() + left
+    return "", context.invocation_metadata(), deadline, context.peer()
+
+
+class _GrpcioCall(Call):
+    """A unary call. A future is made only where the answer is not there at once."""
+
+    __slots__ = ("_future", "_result")
+
+    def __init__(self, context: Any) -> None:
+        super().__init__(*_headers(context))
+        self._result: bytes | StatusError | None = None
+        self._future: asyncio.Future[None] | None = None
+
+    def reply(self, message: bytes) -> None:
+        self._finish(message)
+
+    def fail(self, error: StatusError) -> None:
+        self._finish(error)
+
+    def _finish(self, result: bytes | StatusError) -> None:
+        self._result = result
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    async def answer(self) -> bytes:
+        """The reply; raises the error. A client that goes away cancels this wait."""
+        if self._result is None:
+            self._future = asyncio.get_running_loop().create_future()
+            try:
+                await self._future
+            except asyncio.CancelledError:
+                if self.on_cancel is not None:
+                    self.on_cancel()
+                raise
+        if isinstance(self._result, StatusError):
+            raise self._result
+        assert self._result is not None  # noqa: S101 - the future is set after it
+        return self._result
+
+
+class _GrpcioStream(Stream):
+    """A streaming call: one task reads, the handler's own coroutine writes."""
+
+    __slots__ = ("_changed", "_context", "_error", "_finished", "_may_read", "_paused", "_unsent")
+
+    def __init__(self, context: Any) -> None:
+        super().__init__(*_headers(context))
+        self._context = context
+        self._unsent: deque[bytes] = deque()
+        self._changed = asyncio.Event()
+        self._may_read = asyncio.Event()
+        self._may_read.set()
+        self._paused = False
+        self._finished = False
+        self._error: StatusError | None = None
+
+    def send(self, message: bytes) -> None:
+        if not self._finished:
+            self._unsent.append(message)
+            self._changed.set()
+            self._update_reading()
+
+    def finish(self, error: StatusError | None = None) -> None:
+        if not self._finished:
+            self._finished = True
+            self._error = error
+            self._changed.set()
+
+    def pause_reading(self) -> None:
+        self._paused = True
+        self._update_reading()
+
+    def resume_reading(self) -> None:
+        self._paused = False
+        self._update_reading()
+
+    def _update_reading(self) -> None:
+        # A client that sends without reading answers must not make us hold them all.
+        if self._paused or len(self._unsent) >= MAX_UNSENT:
+            self._may_read.clear()
+        else:
+            self._may_read.set()
+
+    async def serve(self, route: Streaming) -> None:
+        """Carry messages both ways until the stream is finished or the client gone."""
+        receiver = route.open(self)
+        reader = asyncio.get_running_loop().create_task(self._read(receiver))
+        try:
+            while self._unsent or not self._finished:
+                while self._unsent:
+                    message = self._unsent.popleft()
+                    self._update_reading()
+                    await self._context.write(message)
+                if not self._finished:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except asyncio.CancelledError:
+            self._finished = True
+            raise
+        finally:
+            reader.cancel()
+            if self.on_cancel is not None:
+                self.on_cancel()
+        if self._error is not None:
+            await _abort(self._context, self._error)
+
+    async def _read(self, receiver: Receiver) -> None:
+        try:
+            while not self._finished:
+                await self._may_read.wait()
+                message = await self._context.read()
+                if message is grpc.aio.EOF:
+                    receiver.half_closed()
+                    return
+                receiver.message(message)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the caller must be answered, whatever it is
+            self.finish(fault("a stream", error))
+
+
+def _why_not(address: str) -> str:
+    """The system's own words for why an address can't be bound: grpc does not pass them on."""
+    host, _, port = address.rpartition(":")
+    try:
+        for family, kind, protocol, _, target in socket.getaddrinfo(
+            host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            with contextlib.closing(socket.socket(family, kind, protocol)) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(target)
+                probe.listen()
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return "gRPC could not bind it"
