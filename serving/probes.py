@@ -1,5 +1,6 @@
 """Port 8002: Prometheus metrics and health over plain HTTP, for scrapers and probes that don't speak gRPC."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -28,8 +29,9 @@ class Probes:
             TransportError: it can't be had.
         """
         host, _, port = address.rpartition(":")
+        kind = _IPv6Server if host.startswith("[") else ThreadingWSGIServer
         try:
-            self._server = make_server(host.strip("[]"), int(port), self._answer, ThreadingWSGIServer, _Quiet)
+            self._server = make_server(host.strip("[]"), int(port), self._answer, kind, _Quiet)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise TransportError(f"can't listen on {address}: {reason.lower()}") from error
@@ -56,6 +58,12 @@ class Probes:
             status, body = "503 Service Unavailable", "NOT_SERVING\n"
         start_response(status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))])
         return [body.encode()]
+
+
+class _IPv6Server(ThreadingWSGIServer):
+    """The same on an IPv6 address."""
+
+    address_family = socket.AF_INET6
 
 
 class _Quiet(WSGIRequestHandler):
