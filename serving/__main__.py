@@ -1,7 +1,6 @@
 """The command line: serve, predict, models, check."""
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -54,8 +53,6 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 def _serve(options: argparse.Namespace) -> int:
     started = time.monotonic()
-    # grpc's core writes to standard error by itself; what it has to say comes through our own errors.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     import asyncio
 
     from serving import logs

@@ -41,7 +41,7 @@ class Metrics:
     """All metrics of one server, in a registry of its own."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # a second series for every counter, which nothing here reads
+        disable_created_metrics()  # type: ignore[no-untyped-call] # a second series for every counter, which nothing here reads
         self.registry = registry = CollectorRegistry()
         for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
             registry.register(collector)
@@ -109,6 +109,11 @@ class Metrics:
             )
         bound.total.inc()
         bound.seconds.observe(seconds)
+
+    @property
+    def answers(self) -> int:
+        """Requests answered with a prediction since the start."""
+        return int(sum(s.value for m in self._requests.collect() for s in m.samples if s.labels.get("code") == "OK"))
 
     def rejected(self, model: str, reason: str) -> None:
         """A request was refused or given up, for one of `REJECTIONS`."""

@@ -142,7 +142,7 @@ class Server:
             await self._transport.stop(0)
         await stop
         await self._models.close()
-        log.info("stopped")
+        log.info("stopped", extra={"answered": self._metrics.answers})
 
     async def _pause(self, seconds: float) -> None:
         try:

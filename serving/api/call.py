@@ -76,6 +76,9 @@ class Receiver(Protocol):
     def half_closed(self) -> None:
         """The client will send no more."""
 
+    def draining(self) -> None:
+        """The server is going: finish the stream as soon as what was taken from it is answered."""
+
 
 @dataclass(frozen=True)
 class Unary:
@@ -98,6 +101,11 @@ Routes = Mapping[str, Unary | Streaming]
 def unimplemented(method: str) -> StatusError:
     """UNIMPLEMENTED for a method that no route has."""
     return StatusError(Code.UNIMPLEMENTED, f"method {method} is not offered; reflection lists those that are")
+
+
+def shutting_down() -> StatusError:
+    """UNAVAILABLE for what is not started any more."""
+    return StatusError(Code.UNAVAILABLE, "the server is shutting down; try another", reason="draining")
 
 
 def too_late(deadline: float, now: float) -> StatusError | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from serving.api.call import Call, Receiver, Routes, Stream, Streaming, Unary
+from serving.api.call import Call, Receiver, Routes, Stream, Streaming, Unary, shutting_down
 from serving.status import Code, StatusError, invalid
 
 SERVICE = "grpc.health.v1.Health"
@@ -95,6 +95,10 @@ class _Watch(Receiver):
 
     def half_closed(self) -> None:
         """A client that watches has nothing more to say."""
+
+    def draining(self) -> None:
+        """There is nothing to watch any more."""
+        self._stream.finish(shutting_down())
 
 
 def _response(serving: bool | None) -> bytes:

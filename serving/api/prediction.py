@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import DecodeError, Message
 
 from protos.prediction.v1 import prediction_pb2 as pb
-from serving.api.call import Call, Context, Receiver, Routes, Stream, Streaming, Unary, too_late
+from serving.api.call import Call, Context, Receiver, Routes, Stream, Streaming, Unary, shutting_down, too_late
 from serving.api.tasks import TASKS, Task
 from serving.engine.request import Outputs, Request
 from serving.metrics import UNKNOWN, Metrics
@@ -78,7 +78,7 @@ class Exchange:
         self._request = request
         try:
             if service.draining:
-                raise StatusError(Code.UNAVAILABLE, "the server is shutting down; try another", reason="draining")
+                raise shutting_down()
             late = too_late(context.deadline, self._started)
             if late:
                 raise late
@@ -144,6 +144,7 @@ class _PredictStream(Receiver):
         self._stream = stream
         self._open: set[Exchange] = set()
         self._half_closed = False
+        self._draining = False
         stream.on_cancel = self._cancel
 
     def message(self, message: bytes) -> None:
@@ -178,9 +179,18 @@ class _PredictStream(Receiver):
         self._half_closed = True
         self._maybe_finish()
 
+    def draining(self) -> None:
+        """No more items either, though the client may have meant to send some: it is told so."""
+        self._draining = True
+        self._maybe_finish()
+
     def _maybe_finish(self) -> None:
-        if self._half_closed and not self._open:
+        if self._open:
+            return
+        if self._half_closed:
             self._stream.finish()
+        elif self._draining:
+            self._stream.finish(shutting_down())
 
     def _send(self, item: str, result: Message | StatusError, kind: str = "") -> None:
         response = pb.PredictStreamResponse(id=item)

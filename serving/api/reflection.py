@@ -12,7 +12,7 @@ from google.protobuf import descriptor_pool
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 
-from serving.api.call import Receiver, Routes, Stream, Streaming
+from serving.api.call import Receiver, Routes, Stream, Streaming, shutting_down
 from serving.status import Code, invalid
 
 SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
@@ -83,3 +83,7 @@ class _Session(Receiver):
     def half_closed(self) -> None:
         """No more questions."""
         self._stream.finish()
+
+    def draining(self) -> None:
+        """Every question so far is answered."""
+        self._stream.finish(shutting_down())

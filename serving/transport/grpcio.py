@@ -6,6 +6,7 @@ import math
 import socket
 import time
 from collections import deque
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -26,6 +27,10 @@ MAX_UNSENT = 256
 MIN_PING_SECONDS = 10
 """Clients may send keepalive pings this often."""
 
+SETTLE_SECONDS = 0.5
+QUIET_SECONDS = 0.02
+"""At the end, new calls are refused until none has come for the one, or the other has passed."""
+
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -33,6 +38,7 @@ class GrpcioTransport:
     """Serves routes through a `grpc.aio` server."""
 
     def __init__(self, max_message_bytes: int) -> None:
+        self._live = _Live()
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
@@ -48,44 +54,78 @@ class GrpcioTransport:
 
     def bind(self, address: str) -> int:
         """See `Transport.bind`."""
-        try:
-            return int(self._server.add_insecure_port(address))
-        except RuntimeError:
-            raise TransportError(f"can't listen on {address}: {_why_not(address)}") from None
+        # Tried first: grpc keeps the system's reason to itself, and writes to standard error instead.
+        problem = _bind_problem(address)
+        if problem is None:
+            try:
+                return int(self._server.add_insecure_port(address))
+            except RuntimeError as error:
+                problem = str(error)
+        raise TransportError(f"can't listen on {address}: {problem}")
 
     async def start(self, routes: Routes) -> None:
         """See `Transport.start`."""
-        self._server.add_generic_rpc_handlers((_Handlers(routes),))
+        self._server.add_generic_rpc_handlers((_Handlers(routes, self._live),))
         await self._server.start()
 
     async def stop(self, grace: float) -> None:
-        """See `Transport.stop`."""
+        """See `Transport.stop`.
+
+        gRPC's core cancels calls that reach it after its shutdown has begun, and clients do not retry what
+        was cancelled. So the shutdown begins only when hardly any can: the routes refuse new calls by now,
+        and those who retry wait a moment; in that moment their connections are told to go.
+        """
+        for receiver in tuple(self._live.receivers):
+            receiver.draining()
+        before = -1
+        until = time.monotonic() + min(SETTLE_SECONDS, grace)
+        while before != self._live.calls and time.monotonic() < until:
+            before = self._live.calls
+            await asyncio.sleep(QUIET_SECONDS)
         await self._server.stop(grace)
+
+
+@dataclass
+class _Live:
+    """What a transport must know of its calls when it stops."""
+
+    calls: int = 0
+    """So far."""
+    receivers: set[Receiver] = field(default_factory=set)
+    """Of the streams that are open."""
 
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc has no types
     """Finds the handler of a method; messages stay bytes."""
 
-    def __init__(self, routes: Routes) -> None:
-        self._handlers = {method: _handler(route) for method, route in routes.items()}
+    def __init__(self, routes: Routes, live: _Live) -> None:
+        self._handlers = {method: _handler(route, live) for method, route in routes.items()}
 
     def service(self, details: Any) -> Any:
         """The method handler, one that refuses where there is none."""
         return self._handlers.get(details.method) or _unknown(details.method)
 
 
-def _handler(route: Unary | Streaming) -> Any:
+def _handler(route: Unary | Streaming, live: _Live) -> Any:
     if isinstance(route, Streaming):
         streaming = route
 
         async def serve_stream(_: Any, context: Any) -> None:
-            await _GrpcioStream(context).serve(streaming)
+            live.calls += 1
+            stream = _GrpcioStream(context)
+            receiver = streaming.open(stream)
+            live.receivers.add(receiver)
+            try:
+                await stream.serve(receiver)
+            finally:
+                live.receivers.discard(receiver)
 
         return grpc.stream_stream_rpc_method_handler(serve_stream)
 
     handle = route.handle
 
     async def serve_call(message: bytes, context: Any) -> bytes:
+        live.calls += 1
         call = _GrpcioCall(context)
         try:
             handle(call, message)
@@ -199,9 +239,8 @@ class _GrpcioStream(Stream):
         else:
             self._may_read.set()
 
-    async def serve(self, route: Streaming) -> None:
+    async def serve(self, receiver: Receiver) -> None:
         """Carry messages both ways until the stream is finished or the client gone."""
-        receiver = route.open(self)
         reader = asyncio.get_running_loop().create_task(self._read(receiver))
         try:
             while self._unsent or not self._finished:
@@ -237,8 +276,8 @@ class _GrpcioStream(Stream):
             self.finish(fault("a stream", error))
 
 
-def _why_not(address: str) -> str:
-    """The system's own words for why an address can't be bound: grpc does not pass them on."""
+def _bind_problem(address: str) -> str | None:
+    """The system's own words for why an address can't be bound, or None where it can."""
     host, _, port = address.rpartition(":")
     try:
         for family, kind, protocol, _, target in socket.getaddrinfo(
@@ -248,6 +287,6 @@ def _why_not(address: str) -> str:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(target)
                 probe.listen()
-    except OSError as error:
-        return (error.strerror or str(error)).lower()
-    return "gRPC could not bind it"
+    except (OSError, OverflowError) as error:
+        return (getattr(error, "strerror", None) or str(error)).lower()
+    return None

@@ -1,0 +1,87 @@
+"""A real server as a real process: started, asked, signalled and waited for by the tests."""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+ROOT = Path(__file__).parents[2]
+MODELS = ROOT / "models"
+READY_SECONDS = 60.0
+EXIT_SECONDS = 60.0
+
+
+class ServerProcess:
+    """`python -m serving serve` on ports of its own, or on those given."""
+
+    def __init__(self, *flags: str, models: Path = MODELS, grpc: str = "127.0.0.1:0") -> None:
+        self.lines: list[dict[str, Any]] = []
+        self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-W", "error", "-m", "serving", "serve", "--log-format", "json"),
+                *("--models", str(models), "--grpc-address", grpc, "--metrics-address", "127.0.0.1:0", *flags),
+            ],
+            cwd=ROOT,
+            env={k: v for k, v in os.environ.items() if not k.startswith("TRIPTYCH_")},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                event = {"event": line.rstrip("\n")}
+            self.lines.append(event)
+            self._events.put(event)
+        self._events.put(None)
+
+    def wait_for(self, name: str, timeout: float = READY_SECONDS) -> dict[str, Any]:
+        """The first event of that name from here on."""
+        while (event := self._events.get(timeout=timeout)) is not None:
+            if event["event"] == name:
+                return event
+        raise AssertionError(f"the server ended without {name!r}: {self.output}")
+
+    def wait_ready(self) -> Self:
+        event = self.wait_for("serving")
+        self.address = event["grpc"]
+        self.port = int(self.address.rpartition(":")[2])
+        self.metrics = event["metrics"]
+        return self
+
+    @property
+    def output(self) -> str:
+        return "\n".join(line["event"] if len(line) == 1 else json.dumps(line) for line in self.lines)
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def exit_code(self) -> int:
+        code = self.process.wait(EXIT_SECONDS)
+        self._reader.join(EXIT_SECONDS)
+        return code
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._reader.join(EXIT_SECONDS)
+        assert self.process.stderr is not None
+        self.process.stderr.close()

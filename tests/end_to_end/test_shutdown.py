@@ -1,0 +1,137 @@
+"""Nothing accepted is lost: real servers under real load, stopped by real signals."""
+
+import asyncio
+from collections import Counter
+
+import grpc
+import pytest
+
+from protos.prediction.v1 import prediction_pb2 as pb
+from serving.client import AsyncPredictionClient
+from tests.end_to_end.server import ServerProcess
+
+SENTIMENT = "/prediction.v1.PredictionService/PredictSentiment"
+REQUEST = pb.PredictSentimentRequest(reviews=["A film that I would not have missed. " * 20] * 4)
+
+CALLERS = 32
+CALLS_BEFORE = 200
+"""Answered before the signal is sent, so that it meets a server in full swing."""
+
+NO_RETRIES = (("grpc.enable_retries", 0),)
+
+
+class Load:
+    """Callers that ask one after the other, until told to stop."""
+
+    def __init__(self) -> None:
+        self.answered = 0
+        self.outcomes: Counter[str] = Counter()
+        self.in_swing = asyncio.Event()
+        self.stop = asyncio.Event()
+
+    def count(self, outcome: str) -> None:
+        self.outcomes[outcome] += 1
+        self.answered += outcome == "OK"
+        if self.answered >= CALLS_BEFORE:
+            self.in_swing.set()
+
+
+@pytest.mark.asyncio
+async def test_termination_under_load_loses_no_accepted_call() -> None:
+    """Without retries, so that every call that the server took and dropped would be seen.
+
+    A call that the server never started ends with UNAVAILABLE, and says that it may be sent elsewhere; any
+    other outcome than that or an answer is a loss. The server's own count must agree with the callers'.
+    """
+    load = Load()
+    with ServerProcess() as server:
+        server.wait_ready()
+
+        async def caller() -> None:
+            async with grpc.aio.insecure_channel(server.address, options=NO_RETRIES) as channel:
+                call = channel.unary_unary(SENTIMENT, pb.PredictSentimentRequest.SerializeToString)
+                while not load.stop.is_set():
+                    try:
+                        await call(REQUEST, timeout=30)
+                        load.count("OK")
+                    except grpc.aio.AioRpcError as error:
+                        load.count(error.code().name)
+                        return
+
+        callers = [asyncio.create_task(caller()) for _ in range(CALLERS)]
+        await asyncio.wait_for(load.in_swing.wait(), 60)
+        server.terminate()
+        await asyncio.wait_for(asyncio.gather(*callers), 60)
+        assert await asyncio.to_thread(server.exit_code) == 0
+        [stopped] = [line for line in server.lines if line["event"] == "stopped"]
+    assert set(load.outcomes) == {"OK", "UNAVAILABLE"}
+    assert load.outcomes["UNAVAILABLE"] == CALLERS
+    assert stopped["answered"] == load.outcomes["OK"]
+    assert not [line for line in server.lines if line.get("level") == "error"]
+
+
+@pytest.mark.asyncio
+async def test_restarting_one_of_two_servers_is_invisible() -> None:
+    load = Load()
+    with ServerProcess() as first, ServerProcess() as second:
+        first.wait_ready()
+        second.wait_ready()
+        addresses = [first.address, second.address]
+
+        async def caller() -> None:
+            async with AsyncPredictionClient(addresses, timeout=30) as client:
+                while not load.stop.is_set():
+                    await client.predict_house_price({"rooms": 6.5})
+                    load.count("OK")
+
+        callers = [asyncio.create_task(caller()) for _ in range(8)]
+        await asyncio.wait_for(load.in_swing.wait(), 60)
+        first.terminate()
+        assert await asyncio.to_thread(first.exit_code) == 0
+        with ServerProcess(grpc=first.address) as again:
+            await asyncio.to_thread(again.wait_ready)
+            # The second one goes as well: what follows can only come from the one that was restarted.
+            second.terminate()
+            assert await asyncio.to_thread(second.exit_code) == 0
+            before = load.answered
+            while load.answered < before + CALLS_BEFORE:
+                await asyncio.sleep(0)
+                assert not any(task.done() for task in callers), "a caller saw a failure"
+            load.stop.set()
+            await asyncio.wait_for(asyncio.gather(*callers), 60)
+
+
+@pytest.mark.asyncio
+async def test_readiness_goes_first_and_serving_goes_on() -> None:
+    with ServerProcess("--lame-duck-seconds", "3") as server:
+        server.wait_ready()
+        async with AsyncPredictionClient(server.address) as client:
+            assert await client.is_ready()
+            server.terminate()
+            await asyncio.to_thread(server.wait_for, "stopping")
+            assert not await client.is_ready()
+            assert not await client.is_ready("sentiment")
+            assert len(await client.predict_sentiment("Still there?")) == 1
+        assert await asyncio.to_thread(server.exit_code) == 0
+
+
+def test_a_second_signal_does_not_wait() -> None:
+    with ServerProcess("--lame-duck-seconds", "1000") as server:
+        server.wait_ready()
+        server.terminate()
+        server.wait_for("stopping")
+        server.terminate()
+        assert server.exit_code() == 0
+
+
+def test_a_client_that_watches_does_not_hold_up_the_end() -> None:
+    with ServerProcess("--drain-seconds", "1") as server:
+        server.wait_ready()
+        with grpc.insecure_channel(server.address) as channel:
+            watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=60)
+            assert next(watch) == b"\x08\x01"
+            server.terminate()
+            assert next(watch) == b"\x08\x02"
+            assert server.exit_code() == 0
+
+
