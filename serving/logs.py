@@ -5,26 +5,34 @@ import sys
 from typing import Literal
 
 import structlog
+from structlog.typing import Processor
 
 
 def configure(form: Literal["auto", "text", "json"], level: str) -> None:
     """Send every logger of the process to standard error, in one form."""
-    text = form == "text" or (form == "auto" and sys.stderr.isatty())
-    shared: list[structlog.typing.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.ExtraAdder(),
-        structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if text else "iso", utc=not text),
-    ]
-    last: list[structlog.typing.Processor] = (
-        # Values are shown by their repr: a line break in one can't pass for a line of its own.
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), repr_native_str=True, pad_event_to=24)]
-        if text
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    )
+    terminal = sys.stderr.isatty()
+    text = form == "text" or (form == "auto" and terminal)
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
+        foreign_pre_chain=[
+            structlog.processors.TimeStamper(fmt="%H:%M:%S" if text else "iso", utc=not text),
+            structlog.stdlib.add_log_level,
+            *([] if text else [structlog.stdlib.add_logger_name]),
+            structlog.stdlib.ExtraAdder(),
+        ],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            *(_text(colors=terminal) if text else _json()),
+        ],
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _text(*, colors: bool) -> list[Processor]:
+    # Values are shown by their repr: a line break in one can't pass for a line of its own.
+    return [structlog.dev.ConsoleRenderer(colors=colors, repr_native_str=True, sort_keys=False, pad_event_to=12)]
+
+
+def _json() -> list[Processor]:
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

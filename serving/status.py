@@ -46,6 +46,15 @@ class StatusError(Exception):
         self.retry_after = retry_after
 
 
+SHOWN = 64
+"""Characters of a client's own words that an error message repeats."""
+
+
+def shown(words: str) -> str:
+    """A client's own words, shortened and escaped, for an error message."""
+    return repr(words if len(words) <= SHOWN else words[:SHOWN] + "…")
+
+
 def invalid(message: str) -> StatusError:
     """INVALID_ARGUMENT: the message names the field and the instance and says what was expected."""
     return StatusError(Code.INVALID_ARGUMENT, message, reason="invalid")

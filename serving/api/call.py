@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from serving.status import Code, StatusError
+from serving.status import Code, StatusError, shown
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -100,7 +100,7 @@ Routes = Mapping[str, Unary | Streaming]
 
 def unimplemented(method: str) -> StatusError:
     """UNIMPLEMENTED for a method that no route has."""
-    return StatusError(Code.UNIMPLEMENTED, f"method {method} is not offered; reflection lists those that are")
+    return StatusError(Code.UNIMPLEMENTED, f"method {shown(method)} is not offered; reflection lists those that are")
 
 
 def shutting_down() -> StatusError:

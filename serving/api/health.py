@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from serving.api.call import Call, Receiver, Routes, Stream, Streaming, Unary, shutting_down
-from serving.status import Code, StatusError, invalid
+from serving.status import Code, StatusError, invalid, shown
 
 SERVICE = "grpc.health.v1.Health"
 
@@ -67,7 +67,7 @@ class Health:
             return
         serving = self.serving(name)
         if serving is None:
-            call.fail(StatusError(Code.NOT_FOUND, f"service: {name!r} has no health status here"))
+            call.fail(StatusError(Code.NOT_FOUND, f"service: {shown(name)} has no health status here"))
         else:
             call.reply(_response(serving))
 
@@ -78,9 +78,14 @@ class _Watch(Receiver):
     def __init__(self, health: Health, stream: Stream) -> None:
         self._health = health
         self._stream = stream
+        self._named = False
 
     def message(self, message: bytes) -> None:
         """The name to watch."""
+        if self._named:
+            self._stream.finish(invalid("Watch takes one request on a stream, got a second"))
+            return
+        self._named = True
         try:
             name = health_pb2.HealthCheckRequest.FromString(message).service
         except DecodeError:
@@ -95,6 +100,8 @@ class _Watch(Receiver):
 
     def half_closed(self) -> None:
         """A client that watches has nothing more to say."""
+        if not self._named:
+            self._stream.finish(invalid("Watch takes one request on a stream, got none"))
 
     def draining(self) -> None:
         """There is nothing to watch any more."""

@@ -153,10 +153,12 @@ class _PredictStream(Receiver):
             item = pb.PredictStreamRequest.FromString(message)
         except DecodeError:
             self._cancel()
+            self._refused()
             self._stream.finish(_unreadable(pb.PredictStreamRequest))
             return
         kind = item.WhichOneof("request")
         if kind is None:
+            self._refused()
             self._send(item.id, invalid(f"request: expected one of {', '.join(_STREAMED)}, got none"))
             return
         task = _STREAMED[kind]
@@ -191,6 +193,12 @@ class _PredictStream(Receiver):
             self._stream.finish()
         elif self._draining:
             self._stream.finish(shutting_down())
+
+    def _refused(self) -> None:
+        """Count an item of which not even the model is known."""
+        metrics = self._service.metrics
+        metrics.rejected(UNKNOWN, "invalid")
+        metrics.answered(UNKNOWN, UNKNOWN, "PredictStream", Code.INVALID_ARGUMENT.name, 0.0)
 
     def _send(self, item: str, result: Message | StatusError, kind: str = "") -> None:
         response = pb.PredictStreamResponse(id=item)

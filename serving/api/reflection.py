@@ -4,11 +4,11 @@ gRPC Server Reflection Protocol (grpc/grpc, doc/server-reflection.md). Versions 
 same bytes under two names.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from google.protobuf import descriptor_pool
+from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 
@@ -23,7 +23,7 @@ class Reflection:
 
     def __init__(self, services: Iterable[str]) -> None:
         self._services = sorted({*services, *SERVICES})
-        self._pool: Any = descriptor_pool.Default()  # type: ignore[no-untyped-call]
+        self._pools: list[Any] = [descriptor_pool.Default(), _v1_pool()]  # type: ignore[no-untyped-call]
 
     def routes(self) -> Routes:
         """The method of either version."""
@@ -39,10 +39,10 @@ class Reflection:
                     pb.ServiceResponse(name=service) for service in self._services
                 )
             elif kind == "file_by_filename":
-                self._add_files(response, self._pool.FindFileByName(request.file_by_filename))
+                self._add_files(response, self._find(lambda pool: pool.FindFileByName(request.file_by_filename)))
             elif kind == "file_containing_symbol":
-                symbol = request.file_containing_symbol.replace(SERVICES[0], SERVICES[1])
-                self._add_files(response, self._pool.FindFileContainingSymbol(symbol))
+                symbol = request.file_containing_symbol
+                self._add_files(response, self._find(lambda pool: pool.FindFileContainingSymbol(symbol)))
             elif kind in ("file_containing_extension", "all_extension_numbers_of_type"):
                 raise KeyError("extensions are not used here")
             else:
@@ -50,8 +50,14 @@ class Reflection:
                 response.error_response.error_message = "message_request: expected one, got none"
         except KeyError as error:
             response.error_response.error_code = Code.NOT_FOUND
-            response.error_response.error_message = str(error)
+            response.error_response.error_message = str(error.args[0])
         return response
+
+    def _find(self, look: Callable[[Any], Any]) -> Any:
+        try:
+            return look(self._pools[0])
+        except KeyError:
+            return look(self._pools[1])
 
     def _add_files(self, response: pb.ServerReflectionResponse, file: Any) -> None:
         """The file and, so that the client need not ask again, all that it imports."""
@@ -62,6 +68,16 @@ class Reflection:
                 seen.add(current.name)
                 response.file_descriptor_response.file_descriptor_proto.append(current.serialized_pb)
                 todo += current.dependencies
+
+
+def _v1_pool() -> Any:
+    """Holds the file of reflection v1, made from that of v1alpha: grpcio-reflection ships no other."""
+    alpha = descriptor_pb2.FileDescriptorProto()
+    pb.DESCRIPTOR.CopyToProto(alpha)
+    v1 = text_format.Parse(text_format.MessageToString(alpha).replace("v1alpha", "v1"), type(alpha)())
+    pool: Any = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(v1.SerializeToString())
+    return pool
 
 
 class _Session(Receiver):

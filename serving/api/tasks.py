@@ -134,8 +134,7 @@ class HousePriceTask:
     def encode(self, request: pb.PredictHousePriceRequest, version: Version, max_words: int) -> tuple[Rows, int, int]:
         """Raw features, little-endian float32, NaN for those that are absent."""
         houses = request.houses
-        if not houses:
-            raise invalid("houses: at least one is needed, got none")
+        _check_count("houses", len(houses), version)
         data = b"".join([_encode_house(index, house) for index, house in enumerate(houses)])
         return data, len(houses), len(data)
 
@@ -172,9 +171,19 @@ def _signature_problem(
     return None
 
 
-def _encode_texts(field: str, texts: Sequence[str], version: Version, max_words: int) -> tuple[Rows, int, int]:
-    if not texts:
+def _check_count(field: str, count: int, version: Version) -> None:
+    if not count:
         raise invalid(f"{field}: at least one is needed, got none")
+    # Before anything is done for each: a message can hold millions of empty ones.
+    if count > version.engine.max_rows:
+        raise invalid(
+            f"{field}: {count} instances in one request; "
+            f"this server takes {version.engine.max_rows} at the most (--max-queue-rows)"
+        )
+
+
+def _encode_texts(field: str, texts: Sequence[str], version: Version, max_words: int) -> tuple[Rows, int, int]:
+    _check_count(field, len(texts), version)
     normalise = version.normalisers[version.manifest.inputs[0].name]
     rows: list[bytes] = []
     for index, text in enumerate(texts):

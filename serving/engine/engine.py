@@ -50,6 +50,8 @@ class Engine:
         loop: asyncio.AbstractEventLoop,
         cost: CostModel,
     ) -> None:
+        self.max_rows = limits.max_queue_rows
+        """Rows of one request that could ever fit."""
         self._runner = runner
         self._loop = loop
         self._pool = ThreadPoolExecutor(DEPTH, thread_name_prefix=runner.manifest.name)

@@ -98,7 +98,7 @@ def parse(data: bytes) -> Manifest:
     """
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ManifestError(f"{MANIFEST}: {error}") from error
     _check(manifest)
     return manifest

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.package.manifest import MANIFEST, MODEL, Manifest, ManifestError, parse
+from serving.package.manifest import MANIFEST, MODEL, Manifest, parse
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _VERSION = re.compile(r"[1-9][0-9]*")
@@ -82,10 +82,10 @@ def read(models: Path, name: str, version: int) -> Package:
                 raise LoadError("checksum", f"the SHA-256 of {file} is not the one in its manifest")
             if file == MODEL:
                 model = data
-    except ManifestError as error:
-        raise LoadError("load_error", str(error)) from error
     except OSError as error:
         raise LoadError("load_error", f"{error.filename or folder}: {error.strerror}") from error
+    except ValueError as error:  # a ManifestError, or a file name that no system takes
+        raise LoadError("load_error", str(error)) from error
     if (manifest.name, manifest.version) != (name, version):
         raise LoadError(
             "load_error",

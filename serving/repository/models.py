@@ -16,14 +16,12 @@ from serving.metrics import Metrics, VersionMetrics
 from serving.package.manifest import Manifest
 from serving.package.text import Normaliser
 from serving.repository import disk, verify
-from serving.status import Code, StatusError, invalid
+from serving.status import Code, StatusError, invalid, shown
 
 log = logging.getLogger(__name__)
 
 _LABEL = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}")
-_SHOWN = 64
-"""Characters of a client's own words that an error message repeats."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +99,7 @@ class Models:
         versions = self._ready.get(name)
         if versions is None:
             has = ", ".join(self._ready) or "none"
-            raise StatusError(Code.NOT_FOUND, f"model {_shown(name)} is not in the repository, which has: {has}")
+            raise StatusError(Code.NOT_FOUND, f"model {shown(name)} is not in the repository, which has: {has}")
         if not wanted:
             if not versions:
                 reasons = "; ".join(f"version {n}: {reason}" for n, reason in self._failed[name].items())
@@ -118,8 +116,8 @@ class Models:
             has = ", ".join(map(str, versions)) or "none"
             raise StatusError(Code.NOT_FOUND, f"version: {name} has no version {number}; ready: {has}")
         if _LABEL.fullmatch(wanted):
-            raise StatusError(Code.NOT_FOUND, f"version: {name} has no version labelled {_shown(wanted)}")
-        raise invalid(f"version: {_shown(wanted)} is neither a positive integer nor a label ([a-z][a-z0-9-]*)")
+            raise StatusError(Code.NOT_FOUND, f"version: {name} has no version labelled {shown(wanted)}")
+        raise invalid(f"version: {shown(wanted)} is neither a positive integer nor a label ([a-z][a-z0-9-]*)")
 
     async def close(self) -> None:
         """Let every engine finish what it has."""
@@ -158,8 +156,3 @@ class Models:
                 "seconds": round(time.monotonic() - started, 3),
             },
         )
-
-
-def _shown(words: str) -> str:
-    """A client's own words, shortened and escaped, for an error message."""
-    return repr(words if len(words) <= _SHOWN else words[:_SHOWN] + "…")

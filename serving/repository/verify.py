@@ -99,14 +99,18 @@ def _verify_and_warm(runner: Runner, max_batch_rows: int) -> CostModel:
     tolerance = golden.tolerance.get(runner.session.provider)
     if tolerance is None:
         raise LoadError("golden", f"the manifest gives no tolerance for {runner.session.provider}")
-    expected = [golden_array(golden.outputs[spec.name], spec.datatype) for spec in manifest.outputs]
+    # The manifest may hold any JSON here: texts that are numbers, rows of different lengths.
+    try:
+        expected = [golden_array(golden.outputs[spec.name], spec.datatype) for spec in manifest.outputs]
+    except Exception as error:
+        raise LoadError("golden", f"golden.outputs can't be read: {error}") from error
     rows = len(expected[0])
     cost = CostModel()
     for wanted in _batch_sizes(rows, max_batch_rows):
         order = [index % rows for index in range(wanted)]
-        inputs = [encode(spec, [golden.inputs[spec.name][index] for index in order]) for spec in manifest.inputs]
-        request = Request(inputs, wanted, size_of(inputs), 0.0, lambda *_: None)
         try:
+            inputs = [encode(spec, [golden.inputs[spec.name][index] for index in order]) for spec in manifest.inputs]
+            request = Request(inputs, wanted, size_of(inputs), 0.0, lambda *_: None)
             outputs = runner(alone(request))
             # The second run is the measure: the first one may still have allocated or compiled something.
             started = time.monotonic()

@@ -31,6 +31,8 @@ SETTLE_SECONDS = 0.5
 QUIET_SECONDS = 0.02
 """At the end, new calls are refused until none has come for the one, or the other has passed."""
 
+MAX_PORT = 65535
+
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -99,21 +101,24 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc has no typ
     """Finds the handler of a method; messages stay bytes."""
 
     def __init__(self, routes: Routes, live: _Live) -> None:
-        self._handlers = {method: _handler(route, live) for method, route in routes.items()}
+        self._handlers = {method: _handler(method, route, live) for method, route in routes.items()}
 
     def service(self, details: Any) -> Any:
         """The method handler, one that refuses where there is none."""
         return self._handlers.get(details.method) or _unknown(details.method)
 
 
-def _handler(route: Unary | Streaming, live: _Live) -> Any:
+def _handler(method: str, route: Unary | Streaming, live: _Live) -> Any:
     if isinstance(route, Streaming):
         streaming = route
 
         async def serve_stream(_: Any, context: Any) -> None:
             live.calls += 1
-            stream = _GrpcioStream(context)
-            receiver = streaming.open(stream)
+            stream = _GrpcioStream(method, context)
+            try:
+                receiver = streaming.open(stream)
+            except Exception as error:  # noqa: BLE001 - the caller must be answered, whatever it is
+                await _abort(context, fault(method, error))
             live.receivers.add(receiver)
             try:
                 await stream.serve(receiver)
@@ -126,11 +131,11 @@ def _handler(route: Unary | Streaming, live: _Live) -> Any:
 
     async def serve_call(message: bytes, context: Any) -> bytes:
         live.calls += 1
-        call = _GrpcioCall(context)
+        call = _GrpcioCall(method, context)
         try:
             handle(call, message)
         except Exception as error:  # noqa: BLE001 - the caller must be answered, whatever it is
-            call.fail(fault(call.method, error))
+            call.fail(fault(method, error))
         try:
             return await call.answer()
         except StatusError as error:
@@ -152,11 +157,11 @@ async def _abort(context: Any, error: StatusError) -> bytes:
     raise AssertionError("unreachable: abort raises")
 
 
-def _headers(context: Any) -> tuple[str, Any, float, str]:
-    """Method (not known here), metadata, deadline and peer of a call."""
+def _headers(context: Any) -> tuple[Any, float, str]:
+    """Metadata, deadline and peer of a call."""
     left = context.time_remaining()
     deadline = math.inf if left is None else time.monotonic() + left
-    return "", context.invocation_metadata(), deadline, context.peer()
+    return context.invocation_metadata(), deadline, context.peer()
 
 
 class _GrpcioCall(Call):
@@ -164,8 +169,8 @@ class _GrpcioCall(Call):
 
     __slots__ = ("_future", "_result")
 
-    def __init__(self, context: Any) -> None:
-        super().__init__(*_headers(context))
+    def __init__(self, method: str, context: Any) -> None:
+        super().__init__(method, *_headers(context))
         self._result: bytes | StatusError | None = None
         self._future: asyncio.Future[None] | None = None
 
@@ -201,8 +206,8 @@ class _GrpcioStream(Stream):
 
     __slots__ = ("_changed", "_context", "_error", "_finished", "_may_read", "_paused", "_unsent")
 
-    def __init__(self, context: Any) -> None:
-        super().__init__(*_headers(context))
+    def __init__(self, method: str, context: Any) -> None:
+        super().__init__(method, *_headers(context))
         self._context = context
         self._unsent: deque[bytes] = deque()
         self._changed = asyncio.Event()
@@ -273,12 +278,14 @@ class _GrpcioStream(Stream):
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - the caller must be answered, whatever it is
-            self.finish(fault("a stream", error))
+            self.finish(fault(self.method, error))
 
 
 def _bind_problem(address: str) -> str | None:
     """The system's own words for why an address can't be bound, or None where it can."""
     host, _, port = address.rpartition(":")
+    if int(port) > MAX_PORT:
+        return f"a port is at most {MAX_PORT}"  # gRPC and the resolver would take it modulo 65536
     try:
         for family, kind, protocol, _, target in socket.getaddrinfo(
             host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -287,6 +294,6 @@ def _bind_problem(address: str) -> str | None:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(target)
                 probe.listen()
-    except (OSError, OverflowError) as error:
+    except (OSError, UnicodeError) as error:
         return (getattr(error, "strerror", None) or str(error)).lower()
     return None

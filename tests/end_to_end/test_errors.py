@@ -40,9 +40,7 @@ def raw_error(server: ServerProcess, method: str, message: bytes) -> tuple[grpc.
         ("\n" * 1000, INVALID, "…"),
     ],
 )
-def test_a_version_that_is_not_there(
-    client: PredictionClient, version: str, code: grpc.StatusCode, words: str
-) -> None:
+def test_a_version_that_is_not_there(client: PredictionClient, version: str, code: grpc.StatusCode, words: str) -> None:
     with pytest.raises(PredictionError) as caught:
         client.predict_sentiment("Fine.", version=version)
     assert caught.value.code is code
@@ -212,7 +210,7 @@ def test_a_damaged_model_is_not_served_and_the_others_are(tmp_path: Path) -> Non
         assert "SHA-256" in refused["reason"]
         with PredictionClient(server.address) as client:
             assert client.predict_sentiment("A wonderful film.")[0].positive_probability > 0.5
-            with pytest.raises(PredictionError, match="model topic is not loaded .*SHA-256") as caught:
+            with pytest.raises(PredictionError, match=r"model topic is not loaded .*SHA-256") as caught:
                 client.predict_topic("Crude oil fell.")
             assert caught.value.code is grpc.StatusCode.UNAVAILABLE
             assert not client.is_ready()

@@ -1,6 +1,7 @@
 """Nothing accepted is lost: real servers under real load, stopped by real signals."""
 
 import asyncio
+import urllib.request
 from collections import Counter
 
 import grpc
@@ -70,35 +71,44 @@ async def test_termination_under_load_loses_no_accepted_call() -> None:
     assert not [line for line in server.lines if line.get("level") == "error"]
 
 
+def answers(server: ServerProcess) -> float:
+    with urllib.request.urlopen(server.metrics, timeout=30) as page:
+        lines = page.read().decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("triptych_requests_total"))
+
+
 @pytest.mark.asyncio
 async def test_restarting_one_of_two_servers_is_invisible() -> None:
+    """A rollout as a cluster does it: the next server goes only when the one before is back in use."""
     load = Load()
     with ServerProcess() as first, ServerProcess() as second:
         first.wait_ready()
         second.wait_ready()
-        addresses = [first.address, second.address]
+        async with AsyncPredictionClient([first.address, second.address], timeout=30) as client:
 
-        async def caller() -> None:
-            async with AsyncPredictionClient(addresses, timeout=30) as client:
+            async def caller() -> None:
                 while not load.stop.is_set():
                     await client.predict_house_price({"rooms": 6.5})
                     load.count("OK")
 
-        callers = [asyncio.create_task(caller()) for _ in range(8)]
-        await asyncio.wait_for(load.in_swing.wait(), 60)
-        first.terminate()
-        assert await asyncio.to_thread(first.exit_code) == 0
-        with ServerProcess(grpc=first.address) as again:
-            await asyncio.to_thread(again.wait_ready)
-            # The second one goes as well: what follows can only come from the one that was restarted.
-            second.terminate()
-            assert await asyncio.to_thread(second.exit_code) == 0
-            before = load.answered
-            while load.answered < before + CALLS_BEFORE:
-                await asyncio.sleep(0)
-                assert not any(task.done() for task in callers), "a caller saw a failure"
-            load.stop.set()
-            await asyncio.wait_for(asyncio.gather(*callers), 60)
+            callers = [asyncio.create_task(caller()) for _ in range(16)]
+            await asyncio.wait_for(load.in_swing.wait(), 60)
+            first.terminate()
+            assert await asyncio.to_thread(first.exit_code) == 0
+            with ServerProcess(grpc=first.address) as again:
+                await asyncio.to_thread(again.wait_ready)
+                async with asyncio.timeout(60):
+                    while await asyncio.to_thread(answers, again) < CALLS_BEFORE:
+                        assert not any(task.done() for task in callers), "a caller saw a failure"
+                second.terminate()
+                assert await asyncio.to_thread(second.exit_code) == 0
+                before = load.answered
+                async with asyncio.timeout(60):
+                    while load.answered < before + CALLS_BEFORE:
+                        await asyncio.sleep(0.01)
+                        assert not any(task.done() for task in callers), "a caller saw a failure"
+                load.stop.set()
+                await asyncio.wait_for(asyncio.gather(*callers), 60)
 
 
 @pytest.mark.asyncio
@@ -133,5 +143,3 @@ def test_a_client_that_watches_does_not_hold_up_the_end() -> None:
             server.terminate()
             assert next(watch) == b"\x08\x02"
             assert server.exit_code() == 0
-
-

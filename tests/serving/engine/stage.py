@@ -70,9 +70,7 @@ class Stage:
 
     # What a test does.
 
-    def submit(
-        self, rows: int = 1, timeout: float | None = None, priority: int = 0, size: int | None = None
-    ) -> Caller:
+    def submit(self, rows: int = 1, timeout: float | None = None, priority: int = 0, size: int | None = None) -> Caller:
         numbers = [next(self._numbers) for _ in range(rows)]
         caller: Caller
 

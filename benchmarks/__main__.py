@@ -1,0 +1,85 @@
+"""The command line: run benchmarks, show their tables, keep their results."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from rich.console import Console
+
+from benchmarks import load, machine, neighbours, quality, results, startup
+from benchmarks.datasets import ENVIRONMENT, find_data
+from benchmarks.machine import Cores
+from benchmarks.servers import ServerFailed
+from benchmarks.session import Reporter, Session
+
+BENCHMARKS: dict[str, ModuleType] = {module.NAME: module for module in (startup, load, neighbours, quality)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the server on this machine.")
+    parser.add_argument("names", nargs="*", metavar="BENCHMARK", help=f"{', '.join(BENCHMARKS)} (default: all)")
+    parser.add_argument("--quick", action="store_true", help="half a minute, to see that it works; nothing is kept")
+    parser.add_argument(
+        "--data", type=Path, help=f"folder of the data sets (default: {ENVIRONMENT}, or ../shared/data)"
+    )
+    parser.add_argument("--show", action="store_true", help="only show the last results, and write the page from them")
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"{', '.join(unknown)}: there are {', '.join(BENCHMARKS)}")
+    console = Console(width=None if sys.stdout.isatty() else 180)
+    names = options.names or list(BENCHMARKS)
+    if options.show:
+        return _show(console, names)
+    session = Session(options.quick, find_data(options.data), Reporter(console))
+    try:
+        return _run(console, session, names)
+    except ServerFailed as error:
+        console.print(f"benchmarks: {error}", highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("stopped; what had been measured completely is kept")
+        return 130
+
+
+def _run(console: Console, session: Session, names: list[str]) -> int:
+    started = time.monotonic()
+    console.print(machine.summary(machine.describe()), highlight=False)
+    if session.cores == Cores(None, None):
+        console.print(str(session.cores))
+    for name in names:
+        module = BENCHMARKS[name]
+        one = results.record(name, module.run(session))
+        for table in module.tables(one):
+            console.print(table.rich())
+        if not session.quick:
+            results.save(one)
+            _write_page()
+    console.print(f"{time.monotonic() - started:.0f} s")
+    return 0
+
+
+def _show(console: Console, names: list[str]) -> int:
+    for name in names:
+        one = results.load(name)
+        if one is None:
+            console.print(f"{name}: no results yet")
+            continue
+        console.print(f"{one['date']}, {machine.summary(one['machine'])}", highlight=False)
+        for table in BENCHMARKS[name].tables(one):
+            console.print(table.rich())
+    _write_page()
+    return 0
+
+
+def _write_page() -> None:
+    records = [(one, module.tables(one)) for name, module in BENCHMARKS.items() if (one := results.load(name))]
+    results.write_page(records)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

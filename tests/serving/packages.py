@@ -1,0 +1,159 @@
+"""Model packages to try things on: copies of the shipped ones, to be damaged, and tiny graphs made here."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from serving.api.tasks import TASKS
+from serving.engine.batcher import Limits
+from serving.engine.device import CPU, Device
+from serving.metrics import Metrics
+from serving.package.manifest import (
+    FileDigest,
+    Golden,
+    InputSpec,
+    Manifest,
+    OutputSpec,
+    TextRules,
+    Tolerance,
+    digest,
+)
+from serving.repository.models import Models
+
+SHIPPED = Path(__file__).parents[2] / "models"
+NAMES = ("house_price", "sentiment", "topic")
+
+SMALL = Limits(max_batch_rows=8, max_queue_rows=64)
+
+
+def copy(models: Path, name: str = "house_price", version: int = 1) -> Path:
+    """The shipped package `name`, copied into `models` as `version`."""
+    folder = models / name / str(version)
+    shutil.copytree(SHIPPED / name / "1", folder)
+    if version != 1:
+        edit(folder, lambda manifest: manifest.update(version=version))
+    return folder
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a package's manifest, as plain JSON."""
+    path = folder / "model.json"
+    manifest = json.loads(path.read_bytes())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def replace_model(folder: Path, model: bytes) -> None:
+    """Give a package another model file, with the right checksum."""
+    path = folder / "model.onnx"
+    path.write_bytes(model)
+    found = digest(path)
+    edit(
+        folder,
+        lambda manifest: manifest["files"].update({"model.onnx": {"bytes": found.bytes, "sha256": found.sha256}}),
+    )
+
+
+def change_graph(folder: Path, change: Callable[[onnx.GraphProto], object]) -> None:
+    """Change a package's graph, and set its checksum right."""
+    model = onnx.load(folder / "model.onnx")
+    change(model.graph)
+    replace_model(folder, model.SerializeToString())
+
+
+def graph(
+    nodes: Sequence[tuple[str, list[str], list[str], dict[str, Any]]],
+    inputs: dict[str, list[int | str]],
+    outputs: dict[str, list[int | str]],
+    constants: dict[str, npt.NDArray[Any]] | None = None,
+) -> bytes:
+    """A graph of float tensors; nodes as (operator, inputs, outputs, attributes)."""
+
+    def infos(tensors: dict[str, list[int | str]]) -> list[onnx.ValueInfoProto]:
+        return [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in tensors.items()]
+
+    made = helper.make_graph(
+        [helper.make_node(operator, *names, **attributes) for operator, *names, attributes in nodes],
+        "tiny",
+        infos(inputs),
+        infos(outputs),
+        [numpy_helper.from_array(array, name) for name, array in (constants or {}).items()],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return bytes(model.SerializeToString())
+
+
+DOUBLE = graph([("Add", ["x", "x"], ["y"], {})], {"x": ["N", 2]}, {"y": ["N", 2]})
+"""y = 2x over rows of two."""
+
+FRAGILE = graph(
+    [
+        ("Slice", ["features", "start", "stop", "axis"], ["first"], {}),
+        ("Cast", ["first"], ["index"], {"to": TensorProto.INT64}),
+        ("Gather", ["table", "index"], ["price"], {}),
+    ],
+    {"features": ["N", 13]},
+    {"price": ["N", 1]},
+    {
+        "start": np.array([0]),
+        "stop": np.array([1]),
+        "axis": np.array([1]),
+        "table": np.array([7.0, 8.0], np.float32),
+    },
+)
+"""Prices a house by its crime rate: 7 for 0, 8 for 1; any other fails the whole run."""
+
+
+def manifest(**changes: Any) -> Manifest:
+    """A manifest that fits `DOUBLE`, changed."""
+    fields: dict[str, Any] = {
+        "format": 1,
+        "name": "double",
+        "version": 1,
+        "task": "regression",
+        "inputs": (InputSpec("x", "FP32", (-1, 2)),),
+        "outputs": (OutputSpec("y", "FP32", (-1, 2)),),
+        "labels": (),
+        "metrics": {},
+        "provenance": {},
+        "files": {"model.onnx": FileDigest(len(DOUBLE), "0" * 64)},
+        "golden": Golden({CPU: Tolerance(1e-6, 1e-6)}, {"x": [[1.0, 2.0]]}, {"y": [[2.0, 4.0]]}),
+    }
+    return Manifest(**fields | changes)
+
+
+def text_manifest(to_space: str = ".,", *, lowercase: bool = True) -> Manifest:
+    """A manifest of a text model."""
+    return manifest(
+        inputs=(InputSpec("text", "BYTES", (-1,), TextRules(lowercase, to_space), "flat"),),
+        golden=Golden({CPU: Tolerance(0, 0)}, {"text": ["a"]}, {"y": [[1.0, 2.0]]}),
+    )
+
+
+def copy_fragile(models: Path) -> Path:
+    """A package that is served as house_price but runs `FRAGILE`."""
+    folder = copy(models)
+    replace_model(folder, FRAGILE)
+    golden = {"inputs": {"features": [[0.0] * 13, [1.0] * 13]}, "outputs": {"price": [[7.0], [8.0]]}}
+    edit(folder, lambda manifest: manifest["golden"].update(golden))
+    return folder
+
+
+def open_models(folder: Path = SHIPPED, metrics: Metrics | None = None, limits: Limits = SMALL) -> Models:
+    """The models of a folder on the CPU, not loaded yet; on the running event loop."""
+    contracts = {task.model: task.problem for task in TASKS}
+    loop = asyncio.get_running_loop()
+    return Models(folder, Device(CPU), limits, metrics or Metrics(), loop, contracts)
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    """One sample, or None where there is none."""
+    return metrics.registry.get_sample_value(name, labels)

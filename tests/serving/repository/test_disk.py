@@ -1,0 +1,167 @@
+"""Packages on disk: what is found, and every way in which a package can be damaged before it is loaded."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving.package.manifest import digest
+from serving.repository.disk import LoadError, RepositoryError, read, scan
+from tests.serving import packages
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return packages.copy(tmp_path)
+
+
+def refusal(models: Path, name: str = "house_price", version: int = 1) -> tuple[str, str]:
+    with pytest.raises(LoadError) as caught:
+        read(models, name, version)
+    return caught.value.outcome, str(caught.value)
+
+
+def test_a_shipped_package_is_read_whole() -> None:
+    for name in packages.NAMES:
+        package = read(packages.SHIPPED, name, 1)
+        assert package.manifest.name == name
+        assert package.model == (packages.SHIPPED / name / "1" / "model.onnx").read_bytes()
+
+
+def test_versions_are_found_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for name, version in (("b", "10"), ("b", "9"), ("b", "1"), ("a", "2")):
+        (tmp_path / name / version).mkdir(parents=True)
+    assert scan(tmp_path) == {"a": [2], "b": [1, 9, 10]}
+    assert list(scan(tmp_path)) == ["a", "b"]
+
+
+def test_what_is_no_package_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "a" / "1").mkdir(parents=True)
+    for other in ("a/01", "a/0", "a/-1", "a/1.tmp", "a/v2", "a/.2", "a/٣", "A/1", "1a/1", ".git/1", "a b/1", "empty"):
+        (tmp_path / other).mkdir(parents=True)
+    (tmp_path / "a" / "3").write_text("a file")
+    (tmp_path / "notes").write_text("a file")
+    assert scan(tmp_path) == {"a": [1]}
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("missing", "does not exist; --models says where"),
+        ("file", "does not exist"),
+        ("empty", "no model package in .*: expected <name>/<version>/model.json"),
+    ],
+)
+def test_a_folder_that_holds_nothing_is_an_error(tmp_path: Path, path: str, message: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty" / "sentiment").mkdir(parents=True)
+    with pytest.raises(RepositoryError, match=message):
+        scan(tmp_path / path)
+
+
+@pytest.mark.parametrize("position", [0, 1000, -1])
+def test_one_changed_byte_is_a_wrong_checksum(tmp_path: Path, folder: Path, position: int) -> None:
+    data = bytearray((folder / "model.onnx").read_bytes())
+    data[position] ^= 1
+    (folder / "model.onnx").write_bytes(data)
+    assert refusal(tmp_path) == ("checksum", "the SHA-256 of model.onnx is not the one in its manifest")
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data + b"\0", lambda data: b""])
+def test_a_changed_length_is_a_wrong_checksum(tmp_path: Path, folder: Path, change: Callable[[bytes], bytes]) -> None:
+    data = (folder / "model.onnx").read_bytes()
+    (folder / "model.onnx").write_bytes(change(data))
+    outcome, message = refusal(tmp_path)
+    assert outcome == "checksum"
+    assert message == f"model.onnx has {len(change(data))} bytes; its manifest says {len(data)}"
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "model.json"])
+def test_a_missing_file_is_named(tmp_path: Path, folder: Path, file: str) -> None:
+    (folder / file).unlink()
+    assert refusal(tmp_path) == ("load_error", f"{folder / file}: No such file or directory")
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path: Path, folder: Path) -> None:
+    (folder / "model.onnx").unlink()
+    (folder / "model.onnx").mkdir()
+    assert refusal(tmp_path) == ("load_error", f"{folder / 'model.onnx'}: Is a directory")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "model.json: Input data was truncated"),
+        (b"version: 1", "model.json: JSON is malformed"),
+        (b"[1, 2]", "model.json: Expected `object`, got `array`"),
+        (b'{"name": "\xff"}', "model.json: 'utf-8' codec can't decode"),
+        (b"{", "model.json: Input data was truncated"),
+    ],
+)
+def test_a_manifest_that_is_none_is_refused(tmp_path: Path, folder: Path, content: bytes, message: str) -> None:
+    (folder / "model.json").write_bytes(content)
+    outcome, found = refusal(tmp_path)
+    assert outcome == "load_error"
+    assert found.startswith(message)
+
+
+def test_a_manifest_nested_without_end_is_refused(tmp_path: Path, folder: Path) -> None:
+    text = (folder / "model.json").read_text()
+    deep = '"metrics": {"x": ' + "[" * 100_000 + "]" * 100_000 + ", "
+    (folder / "model.json").write_text(text.replace('"metrics": {', deep, 1))
+    outcome, message = refusal(tmp_path)
+    assert outcome == "load_error"
+    assert "recursion" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"surprise": 1}, "model.json: Object contains unknown field `surprise`"),
+        ({"format": 2}, "model.json: Invalid enum value 2 - at `$.format`"),
+        ({"name": "topic"}, "model.json is of topic version 1, but lies in house_price/1"),
+        ({"version": 2}, "model.json is of house_price version 2, but lies in house_price/1"),
+        ({"version": "1"}, "model.json: Expected `int`, got `str` - at `$.version`"),
+        ({"files": {}}, "model.json: files: model.onnx is missing"),
+    ],
+)
+def test_a_manifest_at_odds_with_its_package_is_refused(
+    tmp_path: Path, folder: Path, change: dict[str, Any], message: str
+) -> None:
+    packages.edit(folder, lambda manifest: manifest.update(change))
+    assert refusal(tmp_path) == ("load_error", message)
+
+
+@pytest.mark.parametrize("file", ["../secret", "sub/secret", "/etc/hostname", ".", "./secret", "secret/"])
+def test_no_file_outside_the_package_is_read(tmp_path: Path, folder: Path, file: str) -> None:
+    (folder.parent / "secret").write_text("secret")
+    found = digest(folder.parent / "secret")
+    packages.edit(
+        folder, lambda manifest: manifest["files"].update({file: {"bytes": found.bytes, "sha256": found.sha256}})
+    )
+    assert refusal(tmp_path) == ("load_error", f"model.json: files: {file!r} is not a plain file name")
+
+
+@pytest.mark.parametrize("file", ["", "..", "a\0b", "x" * 300])
+def test_a_file_name_that_no_file_can_have_is_refused(tmp_path: Path, folder: Path, file: str) -> None:
+    packages.edit(folder, lambda manifest: manifest["files"].update({file: {"bytes": 1, "sha256": "0" * 64}}))
+    assert refusal(tmp_path)[0] == "load_error"
+
+
+def test_every_file_that_the_manifest_names_is_verified(tmp_path: Path, folder: Path) -> None:
+    words = folder / "words.txt"
+    words.write_text("earn")
+    found = digest(words)
+    packages.edit(
+        folder, lambda manifest: manifest["files"].update({"words.txt": {"bytes": found.bytes, "sha256": found.sha256}})
+    )
+    assert read(tmp_path, "house_price", 1).model == (folder / "model.onnx").read_bytes()
+    words.write_text("earm")
+    assert refusal(tmp_path) == ("checksum", "the SHA-256 of words.txt is not the one in its manifest")
+
+
+def test_files_for_people_are_outside_of_every_checksum(tmp_path: Path, folder: Path) -> None:
+    (folder / "run.json").write_text(json.dumps({"seconds": -1}))
+    assert read(tmp_path, "house_price", 1).manifest.version == 1

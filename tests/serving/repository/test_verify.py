@@ -1,0 +1,290 @@
+"""Verified load: a package that would answer wrongly, or not as its manifest says, is never served."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from onnx import TensorProto
+
+from serving.engine.device import CPU, Device
+from serving.package.manifest import Golden, Manifest, Tolerance
+from serving.repository import verify
+from serving.repository.disk import LoadError, Package, read
+from tests.serving import packages
+from tests.serving.packages import DOUBLE, change_graph, edit, graph, manifest
+
+DEVICE = Device(CPU)
+
+Json = dict[str, Any]
+
+
+def refusal(package: Package, max_batch_rows: int = 4) -> tuple[str, str]:
+    with pytest.raises(LoadError) as caught:
+        verify.load(package, DEVICE, max_batch_rows)
+    return caught.value.outcome, str(caught.value)
+
+
+@pytest.mark.parametrize("name", packages.NAMES)
+def test_shipped_packages_verify(name: str) -> None:
+    package = read(packages.SHIPPED, name, 1)
+    runner, cost = verify.load(package, DEVICE, 16)
+    assert runner.session.provider == CPU
+    golden = [verify.encode(spec, package.manifest.golden.inputs[spec.name]) for spec in package.manifest.inputs]
+    assert 0 < cost.predict(verify.size_of(golden)) < 1, "what was measured is known to the one who serves"
+
+
+def test_a_tiny_package_verifies() -> None:
+    runner, _ = verify.load(Package(manifest(), DOUBLE), DEVICE, 4)
+    assert runner.manifest == manifest()
+
+
+@pytest.mark.parametrize(
+    ("golden", "most", "sizes"),
+    [(10, 1, [10, 1]), (10, 2, [10, 1, 2]), (3, 8, [3, 1, 2, 4, 8]), (11, 100, [11, 1, 2, 4, 8, 16, 32, 64, 100])],
+)
+def test_every_power_of_two_and_the_full_batch_are_warmed(golden: int, most: int, sizes: list[int]) -> None:
+    assert verify._batch_sizes(golden, most) == sizes
+
+
+# The golden examples.
+
+
+def nudge(name: str, by: float) -> Callable[[Json], None]:
+    def change(manifest: Json) -> None:
+        row = manifest["golden"]["outputs"][name][3]
+        if isinstance(row, list):
+            row[0] += by
+        else:
+            manifest["golden"]["outputs"][name][3] += by
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "at"),
+    [("house_price", "price", "[0]"), ("sentiment", "known_words", "[]"), ("topic", "probability", "[0]")],
+)
+def test_a_golden_output_that_is_off_is_named(tmp_path: Path, name: str, output: str, at: str) -> None:
+    folder = packages.copy(tmp_path, name)
+    edit(folder, nudge(output, 1e-2))
+    outcome, message = refusal(read(tmp_path, name, 1))
+    assert outcome == "golden"
+    assert message.startswith(f"golden example 3: {output}{at} is ")
+    assert message.endswith("within 1e-05 + 1e-05 of it")
+
+
+def test_a_golden_output_within_tolerance_passes(tmp_path: Path) -> None:
+    edit(packages.copy(tmp_path, "sentiment"), nudge("probability", 5e-6))
+    verify.load(read(tmp_path, "sentiment", 1), DEVICE, 4)
+
+
+def test_tolerance_is_relative_to_the_golden_value_too() -> None:
+    golden = Golden({CPU: Tolerance(0, 1e-3)}, {"x": [[500.0, 500.0]]}, {"y": [[1000.9, 999.1]]})
+    verify.load(Package(manifest(golden=golden), DOUBLE), DEVICE, 4)
+    golden = Golden({CPU: Tolerance(0, 1e-3)}, {"x": [[500.0, 500.0]]}, {"y": [[1000.0, 998.9]]})
+    assert refusal(Package(manifest(golden=golden), DOUBLE)) == (
+        "golden",
+        "golden example 0: y[1] is 1000.0, expected 998.9 within 0 + 0.001 of it",
+    )
+
+
+@pytest.mark.parametrize(("wanted", "passes"), [([None, 4.0], True), ([2.0, None], False), ([None, None], False)])
+def test_nan_agrees_with_nan_alone(wanted: list[float | None], passes: bool) -> None:
+    golden = Golden({CPU: Tolerance(1, 1)}, {"x": [[None, 2.0]]}, {"y": [wanted]})
+    package = Package(manifest(golden=golden), DOUBLE)
+    if passes:
+        verify.load(package, DEVICE, 4)
+    else:
+        assert refusal(package)[0] == "golden"
+
+
+@pytest.mark.parametrize("tolerance", [{}, {"CUDAExecutionProvider": {"atol": 1, "rtol": 1}}])
+def test_a_device_without_a_tolerance_is_refused(tmp_path: Path, tolerance: Json) -> None:
+    edit(packages.copy(tmp_path), lambda manifest: manifest["golden"].update(tolerance=tolerance))
+    assert refusal(read(tmp_path, "house_price", 1)) == ("golden", f"the manifest gives no tolerance for {CPU}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "tensor", "values"),
+    [
+        ("outputs", "price", [1.0] * 10),
+        ("outputs", "price", [[1.0, 2.0]] * 10),
+        ("outputs", "price", ["much"] * 10),
+        ("outputs", "price", [[1.0], [1.0, 2.0]] * 5),
+        ("outputs", "price", [{}] * 10),
+        ("outputs", "price", [[10**400]] * 10),
+        ("inputs", "features", [[1.0] * 12] * 10),
+        ("inputs", "features", [[1.0] * 13, [1.0]] * 5),
+        ("inputs", "features", ["a house"] * 10),
+    ],
+)
+def test_golden_values_that_are_not_of_their_tensor_are_refused(
+    tmp_path: Path, kind: str, tensor: str, values: list[Any]
+) -> None:
+    edit(packages.copy(tmp_path), lambda manifest: manifest["golden"][kind].update({tensor: values}))
+    assert refusal(read(tmp_path, "house_price", 1))[0] == "golden"
+
+
+@pytest.mark.parametrize("text", [None, 7, ["a", "b"], {}])
+def test_golden_texts_that_are_none_are_refused(tmp_path: Path, text: object) -> None:
+    edit(packages.copy(tmp_path, "sentiment"), lambda manifest: manifest["golden"]["inputs"].update(text=[text] * 11))
+    assert refusal(read(tmp_path, "sentiment", 1))[0] == "golden"
+
+
+def test_a_graph_whose_rows_depend_on_their_neighbours_is_refused() -> None:
+    nodes = [
+        ("ReduceMean", ["x"], ["mean"], {"axes": [0], "keepdims": 1}),
+        ("Sub", ["x", "mean"], ["centred"], {}),
+        ("Add", ["centred", "x"], ["y"], {}),
+    ]
+    golden = Golden({CPU: Tolerance(1e-6, 1e-6)}, {"x": [[0.0, 0.0], [2.0, 2.0]]}, {"y": [[-1.0, -1.0], [3.0, 3.0]]})
+    outcome, message = refusal(Package(manifest(golden=golden), graph(nodes, {"x": ["N", 2]}, {"y": ["N", 2]})))
+    assert outcome == "golden"
+    assert "golden example 0: y[0] is 0.0, expected -1.0" in message
+
+
+def test_a_graph_that_drops_rows_is_refused() -> None:
+    nodes = [
+        ("ReduceMax", ["x"], ["most"], {"axes": [1], "keepdims": 0}),
+        ("Cast", ["most"], ["keep"], {"to": TensorProto.BOOL}),
+        ("Compress", ["x", "keep"], ["y"], {"axis": 0}),
+    ]
+    model = graph(nodes, {"x": ["N", 2]}, {"y": ["N", 2]})
+    golden = Golden({CPU: Tolerance(1, 1)}, {"x": [[1.0, 1.0], [0.0, 0.0], [1.0, 1.0]]}, {"y": [[1.0, 1.0]] * 3})
+    assert refusal(Package(manifest(golden=golden), model)) == (
+        "golden",
+        "it can't compute 3 golden rows: output y has shape (2, 2) for a batch of 3 rows",
+    )
+
+
+# The signature.
+
+
+def rename_output(found: onnx.GraphProto) -> None:
+    found.output[0].name = "cost"
+    for node in found.node:
+        node.output[:] = ["cost" if name == "price" else name for name in node.output]
+
+
+def keep_one_output(found: onnx.GraphProto) -> None:
+    del found.output[1:]
+
+
+def rename_axis(found: onnx.GraphProto) -> None:
+    found.input[0].type.tensor_type.shape.dim[0].dim_param = "rows"
+
+
+def fix_batch(found: onnx.GraphProto) -> None:
+    for tensor in (*found.input, *found.output):
+        tensor.type.tensor_type.shape.dim[0].dim_value = 1
+
+
+def add_input(found: onnx.GraphProto) -> None:
+    found.input.append(onnx.helper.make_tensor_value_info("bias", TensorProto.FLOAT, ["N"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("house_price", rename_output, "output cost: the manifest implies none, the graph has tensor(float) ['N', 1]"),
+        (
+            "sentiment",
+            keep_one_output,
+            "output probability: the manifest implies tensor(float) ['N', 1], the graph has none",
+        ),
+        (
+            "house_price",
+            rename_axis,
+            "input features: the manifest implies tensor(float) ['N', 13], the graph has tensor(float) ['rows', 13]",
+        ),
+        (
+            "house_price",
+            fix_batch,
+            "input features: the manifest implies tensor(float) ['N', 13], the graph has tensor(float) [1, 13]",
+        ),
+        ("house_price", add_input, "input bias: the manifest implies none, the graph has tensor(float) ['N']"),
+    ],
+)
+def test_a_graph_of_another_signature_is_refused(
+    tmp_path: Path, name: str, change: Callable[[onnx.GraphProto], None], message: str
+) -> None:
+    change_graph(packages.copy(tmp_path, name), change)
+    assert refusal(read(tmp_path, name, 1)) == ("signature", message)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda manifest: manifest["inputs"][0].update(datatype="INT64"),
+            "input features: the manifest implies tensor(int64) ['N', 13]",
+        ),
+        (
+            lambda manifest: manifest["inputs"][0].update(shape=[-1, 12]),
+            "input features: the manifest implies tensor(float) ['N', 12]",
+        ),
+        (
+            lambda manifest: manifest["outputs"][0].update(shape=[-1]),
+            "output price: the manifest implies tensor(float) ['N']",
+        ),
+    ],
+)
+def test_a_manifest_of_another_signature_is_refused(
+    tmp_path: Path, change: Callable[[Json], None], message: str
+) -> None:
+    edit(packages.copy(tmp_path), change)
+    outcome, found = refusal(read(tmp_path, "house_price", 1))
+    assert outcome == "signature"
+    assert found.startswith(message)
+
+
+def test_a_text_graph_whose_manifest_forgets_its_layout_is_refused(tmp_path: Path) -> None:
+    edit(packages.copy(tmp_path, "topic"), lambda manifest: manifest["inputs"][0].pop("layout"))
+    assert refusal(read(tmp_path, "topic", 1)) == (
+        "signature",
+        "input text: the manifest implies tensor(string) ['N'], the graph has tensor(string) [1]",
+    )
+
+
+# What is no graph at all, though its checksum is right.
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: b"<html>404 Not Found</html>",
+        lambda data: b"version https://git-lfs.github.com/spec/v1\n",
+        lambda data: data[: len(data) // 2],
+        lambda data: bytes(1000),
+    ],
+)
+def test_a_file_that_is_not_onnx_is_refused(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    folder = packages.copy(tmp_path)
+    packages.replace_model(folder, damage((folder / "model.onnx").read_bytes()))
+    outcome, message = refusal(read(tmp_path, "house_price", 1))
+    assert outcome == "load_error"
+    assert message.startswith("ONNX Runtime can't load it: ")
+
+
+def test_a_graph_with_an_unknown_operator_is_refused() -> None:
+    model = graph([("Frobnicate", ["x"], ["y"], {})], {"x": ["N", 2]}, {"y": ["N", 2]})
+    outcome, message = refusal(Package(manifest(), model))
+    assert outcome == "load_error"
+    assert "Frobnicate" in message
+
+
+# The contract of the API.
+
+
+def test_a_contract_that_is_broken_is_a_refusal() -> None:
+    def contract(manifest: Manifest) -> str | None:
+        return None if manifest.task == "regression" else "it must be a regression"
+
+    verify.check_contract(manifest(), contract)
+    verify.check_contract(manifest(), None)
+    with pytest.raises(LoadError, match="the typed API can't serve it: it must be a regression") as caught:
+        verify.check_contract(manifest(task="binary-classification"), contract)
+    assert caught.value.outcome == "signature"

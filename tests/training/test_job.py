@@ -1,0 +1,32 @@
+"""A job tells why it failed."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from training.errors import DataError, TrainingError
+from training.job import Job, load_network, run_in_own_process
+
+from .conftest import Tiny
+
+
+def test_a_failure_crosses_the_process_boundary(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"t\.npz is missing"):
+        run_in_own_process(Job(tiny.recipes["topic"], data=tmp_path, out=tmp_path / "models"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_dies_is_told(tiny: Tiny, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    broken = dataclasses.replace(tiny.recipes["topic"], dataset=None)  # type: ignore[arg-type]
+    with pytest.raises(TrainingError, match="topic: its process ended early, exit code 1"):
+        run_in_own_process(Job(broken, data=tiny.data, out=tmp_path))
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_a_file_that_is_no_network(tmp_path: Path) -> None:
+    path = tmp_path / "x.keras"
+    for _ in range(2):  # absent, then not a network
+        with pytest.raises(TrainingError, match=r"x\.keras is not a saved Keras network"):
+            load_network(path)
+        path.write_bytes(b"no")

@@ -1,0 +1,47 @@
+"""The recipes are the book's."""
+
+import keras
+import numpy as np
+import pytest
+
+from training.data import Table
+from training.models import HOUSE_PRICE, RECIPES, SENTIMENT, TOPIC, Recipe, build
+
+
+@pytest.mark.parametrize(
+    ("recipe", "parameters"),
+    [
+        (SENTIMENT, 10_000 * 16 + 16 + 16 * 16 + 16 + 16 + 1),
+        (TOPIC, 10_000 * 64 + 64 + 64 * 64 + 64 + 64 * 46 + 46),
+        (HOUSE_PRICE, 13 * 64 + 64 + 64 * 64 + 64 + 64 + 1),
+    ],
+)
+def test_networks_have_the_books_layers(recipe: Recipe, parameters: int) -> None:
+    table = None if recipe.is_text else Table(np.random.default_rng(0).normal(size=(50, 13)).astype(np.float32))
+    network = build(recipe, table)
+    assert sum(int(np.prod(weight.shape)) for weight in network.trainable_weights) == parameters
+    assert network.layers[-1].activation.__name__ == recipe.activation
+    assert isinstance(network.optimizer, keras.optimizers.RMSprop)
+    assert network.loss == recipe.loss
+
+
+def test_training_is_the_books() -> None:
+    assert [(recipe.epochs, recipe.batch_size) for recipe in RECIPES.values()] == [(4, 512), (9, 512), (80, 16)]
+    assert [(recipe.validation_samples, recipe.folds) for recipe in RECIPES.values()] == [
+        (10_000, 0),
+        (1_000, 0),
+        (0, 4),
+    ]
+    assert {recipe.seed for recipe in RECIPES.values()} == {0}
+
+
+def test_labels_are_the_topics_in_order() -> None:
+    assert len(set(TOPIC.labels)) == TOPIC.outputs == 46
+    assert [TOPIC.labels[topic] for topic in (0, 3, 4, 16, 45)] == ["cocoa", "earn", "acq", "crude", "lead"]
+
+
+def test_scaling_comes_from_the_table_given() -> None:
+    table = Table(np.random.default_rng(0).normal(7, 3, (200, 13)).astype(np.float32))
+    scaling = build(HOUSE_PRICE, table).layers[0]
+    np.testing.assert_allclose(np.asarray(scaling.mean)[0], table.values.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(scaling.variance)[0], table.values.var(axis=0), rtol=1e-4)

@@ -1,0 +1,134 @@
+"""Export: a trained network becomes the files of a model package, or is refused because they would not agree."""
+
+import hashlib
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from serving.package.manifest import MANIFEST, MODEL, FileDigest, InputSpec, Manifest, OutputSpec, dump
+from training.convert import convert
+from training.data import Array, Data, Sequences
+from training.evaluate import PROVIDER, check_parity, open_session, predict, run, score, test_feeds, text_feeds
+from training.golden import TOLERANCE, golden, text_outputs
+from training.models import Network, Recipe
+from training.text import RULES, known_words_of, normalise, unreachable
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is known of how a network came to be."""
+
+    validation: dict[str, float]
+    """Figures on held-out training samples."""
+    protocol: str
+    """How those were measured, for people."""
+    provenance: dict[str, Any]
+    """Seed and hyperparameters, or where the network came from."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A package not yet on disk, and the network's figures on the test set."""
+
+    files: dict[str, bytes]
+    test: dict[str, float]
+
+
+def export(
+    recipe: Recipe,
+    data: Data,
+    network: Network,
+    version: int,
+    training: Training,
+) -> Exported:
+    """Make a package of `network` and hold it to Keras on the whole test set.
+
+    Args:
+        recipe: what the network is.
+        data: its data set.
+        network: trained, in Keras.
+        version: of the package.
+        training: what is known of how it came to be.
+
+    Raises:
+        ExportError: the network is not the recipe's, or the graph's outputs leave the CPU tolerance.
+    """
+    model = convert(recipe, network, data.word_index).SerializeToString(deterministic=True)
+    predictions = predict(network, data.x_test)
+    _check(recipe, data, network, predictions, model)
+    test = score(recipe, predictions, data.y_test)
+    manifest = Manifest(
+        format=1,
+        name=recipe.name,
+        version=version,
+        task=recipe.task,
+        inputs=(
+            InputSpec("text", "BYTES", (-1,), text=RULES, layout="flat")
+            if recipe.is_text
+            else InputSpec("features", "FP32", (-1, recipe.features)),
+        ),
+        outputs=(
+            OutputSpec(recipe.output, "FP32", (-1, recipe.outputs)),
+            *((OutputSpec("known_words", "FP32", (-1,)),) if recipe.is_text else ()),
+        ),
+        labels=recipe.labels,
+        metrics={
+            **{f"test_{name}": round(value, 6) for name, value in test.items()},
+            **{f"validation_{name}": round(value, 6) for name, value in training.validation.items()},
+            f"book_test_{recipe.metric}": recipe.book,
+            "protocol": f"test: the {len(data.y_test):,} test samples, measured once, with the network exported here; "
+            f"validation: {training.protocol}.",
+        },
+        provenance={
+            "dataset": recipe.dataset.title,
+            "dataset_sha256": data.sha256,
+            "code": _code(),
+            "libraries": _libraries(),
+            **_word_index(data),
+            **training.provenance,
+        },
+        files={MODEL: FileDigest(bytes=len(model), sha256=hashlib.sha256(model).hexdigest())},
+        golden=golden(recipe, data, network),
+    )
+    return Exported({MODEL: model, MANIFEST: dump(manifest)}, test)
+
+
+def _check(recipe: Recipe, data: Data, network: Network, predictions: Array, model: bytes) -> None:
+    """Hold the graph to `predictions`, Keras's for the whole test set, and to Keras on raw texts if there are any."""
+    session = open_session(model)
+    expected = {recipe.output: predictions}
+    if isinstance(data.x_test, Sequences):
+        expected["known_words"] = known_words_of(data.x_test)
+    tolerance = TOLERANCE[PROVIDER]
+    check_parity(f"{recipe.name}, test set", expected, run(session, test_feeds(data)), tolerance)
+    if data.raw_test:
+        texts = [sample.text for sample in data.raw_test]
+        raw_expected = text_outputs(recipe, network, texts, data.word_index)
+        actual = run(session, text_feeds([normalise(text) for text in texts]))
+        check_parity(f"{recipe.name}, raw texts", raw_expected, actual, tolerance)
+
+
+def _word_index(data: Data) -> dict[str, Any]:
+    if not data.word_index:
+        return {}
+    return {"words": len(data.word_index), "unreachable_words": len(unreachable(data.word_index))}
+
+
+def _code() -> str:
+    """SHA-256 over this package's sources: unlike a commit, it can be known before the package is committed."""
+    sources = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        sources.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return f"sha256:{sources.hexdigest()}"
+
+
+def _libraries() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        **{name: installed(name) for name in ("keras", "numpy", "onnx", "tensorflow", "tf2onnx")},
+        "onnxruntime": ort.__version__,  # installed under one of several names
+    }
