@@ -17,6 +17,10 @@ from benchmarks.session import Reporter, Session
 
 BENCHMARKS: dict[str, ModuleType] = {module.NAME: module for module in (startup, load, neighbours, quality)}
 
+_LISTEN_SECONDS = 1.0
+_QUIET = 0.1
+"""Busy cores, of others, below which figures are worth reading as they are."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
@@ -51,12 +55,16 @@ def _run(console: Console, session: Session, names: list[str]) -> int:
     console.print(machine.summary(machine.describe()), highlight=False)
     if session.cores == Cores(None, None):
         console.print(str(session.cores))
+    others = machine.Others()
+    time.sleep(_LISTEN_SECONDS)
+    if (busy := others.cores(0.0)) > _QUIET:
+        console.print(f"other processes keep {busy:.1f} cores busy: read ratios, and latencies not at all")
     for name in names:
         module = BENCHMARKS[name]
         one = results.record(name, module.run(session))
         for table in module.tables(one):
             console.print(table.rich())
-        if not session.quick:
+        if one["rounds"] and not session.quick:
             results.save(one)
             _write_page()
     console.print(f"{time.monotonic() - started:.0f} s")

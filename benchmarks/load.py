@@ -54,7 +54,7 @@ def run(session: Session) -> dict[str, Any]:
                     cell[name] = _measure(server, load, job, payload.model)
                 raw.append(cell)
                 session.reporter.step(
-                    f"round {number + 1} of {rounds}, {payload.what}, {callers} callers: "
+                    f"round {number + 1} of {rounds}, {payload.what}, {callers} in flight: "
                     f"{cell['server']['per_second']:,.0f}/s, the floor {cell['floor']['per_second']:,.0f}/s"
                 )
     settings = {

@@ -25,7 +25,7 @@ _LIBRARIES = "asyncio, google.protobuf, grpc.aio, msgspec, numpy, onnxruntime, p
 _PYTHONS = {
     "Python alone": "",
     "Python and the server's libraries": f"import {_LIBRARIES}",
-    "Python and all of the server's modules": "import serving.server",
+    "Python and the server's own modules": "import serving.logs, serving.server",
 }
 _FLOOR = "the floor: grpc.aio, nothing else"
 _SERVER = "the server, three models ready"

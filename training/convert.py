@@ -38,6 +38,9 @@ def convert(recipe: Recipe, network: Network, word_index: dict[str, int]) -> onn
         joint = "present_features"
     back = _network_graph(recipe, network)
     model = compose.merge_models(front, back, io_map=[(joint, back.graph.input[0].name)], outputs=outputs)
+    # merge_models lists each operator set once for each half, and the front's outputs before the network's.
+    del model.opset_import[:]
+    model.opset_import.extend(OPSETS)
     in_order = sorted(model.graph.output, key=lambda output: outputs.index(output.name))
     del model.graph.output[:]
     model.graph.output.extend(in_order)

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from protos.prediction.v1 import prediction_pb2 as pb
 from serving.engine.request import Outputs, Rows
 from serving.package.manifest import InputSpec, Manifest, OutputSpec
-from serving.package.text import TextTooLong
+from serving.package.text import TextTooLongError
 from serving.repository.models import Version
 from serving.status import invalid
 
@@ -189,7 +189,7 @@ def _encode_texts(field: str, texts: Sequence[str], version: Version, max_words:
     for index, text in enumerate(texts):
         try:
             rows.append(normalise(text, max_words))
-        except TextTooLong as error:
+        except TextTooLongError as error:
             raise invalid(
                 f"{field}[{index}]: {error.words} words; this server takes {max_words} at the most (--max-text-tokens)"
             ) from error

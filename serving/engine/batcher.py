@@ -215,6 +215,8 @@ class Batcher:
         for request in expired:
             request.finish(_expired())
         if pieces:
+            if reason == "full" and sum(stop - start for _, start, stop in pieces) < self._limits.max_batch_rows:
+                reason = "idle"  # it would have been full, but for those that expired
             self._start(pieces, reason)
         if expired or self._queue.rows:
             self._schedule()

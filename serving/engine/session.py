@@ -31,6 +31,8 @@ class Session:
         # Small graphs: a second thread inside a run costs more than it brings, and takes it from other runs.
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
+        # The arena keeps the memory of the largest batch ever seen, and is no faster than malloc here.
+        options.enable_cpu_mem_arena = False
         self._session = ort.InferenceSession(model, options, providers=device.providers, enable_fallback=0)
         self.provider: str = self._session.get_providers()[0]
         if self.provider != device.provider:

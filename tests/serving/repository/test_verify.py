@@ -1,5 +1,6 @@
 """Verified load: a package that would answer wrongly, or not as its manifest says, is never served."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,30 +107,40 @@ def test_a_device_without_a_tolerance_is_refused(tmp_path: Path, tolerance: Json
     assert refusal(read(tmp_path, "house_price", 1)) == ("golden", f"the manifest gives no tolerance for {CPU}")
 
 
+def replace_golden(kind: str, tensor: str, values: list[Any]) -> Callable[[Json], None]:
+    """As many rows as there were, made of `values` in turn."""
+
+    def change(manifest: Json) -> None:
+        golden = manifest["golden"][kind]
+        golden[tensor] = list(itertools.islice(itertools.cycle(values), len(golden[tensor])))
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("kind", "tensor", "values"),
     [
-        ("outputs", "price", [1.0] * 10),
-        ("outputs", "price", [[1.0, 2.0]] * 10),
-        ("outputs", "price", ["much"] * 10),
-        ("outputs", "price", [[1.0], [1.0, 2.0]] * 5),
-        ("outputs", "price", [{}] * 10),
-        ("outputs", "price", [[10**400]] * 10),
-        ("inputs", "features", [[1.0] * 12] * 10),
-        ("inputs", "features", [[1.0] * 13, [1.0]] * 5),
-        ("inputs", "features", ["a house"] * 10),
+        ("outputs", "price", [1.0]),
+        ("outputs", "price", [[1.0, 2.0]]),
+        ("outputs", "price", ["much"]),
+        ("outputs", "price", [[1.0], [1.0, 2.0]]),
+        ("outputs", "price", [{}]),
+        ("outputs", "price", [[10**400]]),
+        ("inputs", "features", [[1.0] * 12]),
+        ("inputs", "features", [[1.0] * 13, [1.0]]),
+        ("inputs", "features", ["a house"]),
     ],
 )
 def test_golden_values_that_are_not_of_their_tensor_are_refused(
     tmp_path: Path, kind: str, tensor: str, values: list[Any]
 ) -> None:
-    edit(packages.copy(tmp_path), lambda manifest: manifest["golden"][kind].update({tensor: values}))
+    edit(packages.copy(tmp_path), replace_golden(kind, tensor, values))
     assert refusal(read(tmp_path, "house_price", 1))[0] == "golden"
 
 
 @pytest.mark.parametrize("text", [None, 7, ["a", "b"], {}])
 def test_golden_texts_that_are_none_are_refused(tmp_path: Path, text: object) -> None:
-    edit(packages.copy(tmp_path, "sentiment"), lambda manifest: manifest["golden"]["inputs"].update(text=[text] * 11))
+    edit(packages.copy(tmp_path, "sentiment"), replace_golden("inputs", "text", [text]))
     assert refusal(read(tmp_path, "sentiment", 1))[0] == "golden"
 
 
@@ -168,8 +179,8 @@ def rename_output(found: onnx.GraphProto) -> None:
         node.output[:] = ["cost" if name == "price" else name for name in node.output]
 
 
-def keep_one_output(found: onnx.GraphProto) -> None:
-    del found.output[1:]
+def lose_output(found: onnx.GraphProto) -> None:
+    found.output.remove(next(output for output in found.output if output.name == "known_words"))
 
 
 def rename_axis(found: onnx.GraphProto) -> None:
@@ -191,8 +202,8 @@ def add_input(found: onnx.GraphProto) -> None:
         ("house_price", rename_output, "output cost: the manifest implies none, the graph has tensor(float) ['N', 1]"),
         (
             "sentiment",
-            keep_one_output,
-            "output probability: the manifest implies tensor(float) ['N', 1], the graph has none",
+            lose_output,
+            "output known_words: the manifest implies tensor(float) ['N'], the graph has none",
         ),
         (
             "house_price",

@@ -1,1 +1,0 @@
-from serving.package.manifest import *  # noqa: F403

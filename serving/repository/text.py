@@ -1,1 +1,0 @@
-from serving.package.text import *  # noqa: F403

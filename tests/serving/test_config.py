@@ -1,0 +1,194 @@
+"""Settings: who wins, what is refused and where it came from, and that each is documented."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from serving.config import PREFIX, Settings, SettingsError, descriptions, resolve
+
+NAMES = Settings.__struct_fields__
+
+OTHER: dict[str, tuple[str, Any]] = {
+    "models": ("/srv/models", "/srv/models"),
+    "grpc_address": ("[::1]:9000", "[::1]:9000"),
+    "metrics_address": ("localhost:0", "localhost:0"),
+    "device": ("cuda:1", "cuda:1"),
+    "transport": ("grpcio", "grpcio"),
+    "max_batch_rows": ("32", 32),
+    "max_queue_rows": ("100", 100),
+    "max_batch_delay": ("0.005", 0.005),
+    "max_text_tokens": ("1", 1),
+    "max_message_bytes": ("2147483647", 2**31 - 1),
+    "lame_duck_seconds": ("5", 5.0),
+    "drain_seconds": ("0", 0.0),
+    "strict_load": ("true", True),
+    "log_format": ("json", "json"),
+    "log_level": ("debug", "debug"),
+}
+"""For every setting a value in words, and what it means."""
+
+
+def write(folder: Path, text: str) -> str:
+    (folder / "triptych.toml").write_text(text)
+    return str(folder / "triptych.toml")
+
+
+def error(
+    flags: dict[str, Any] | None = None, environment: dict[str, str] | None = None, file: str | None = None
+) -> str:
+    with pytest.raises(SettingsError) as caught:
+        resolve(flags or {}, environment or {}, file)
+    return str(caught.value)
+
+
+def test_nothing_given_is_the_defaults() -> None:
+    assert resolve({}, {}) == Settings()
+
+
+def test_the_defaults_of_the_design() -> None:
+    settings = Settings()
+    assert (settings.grpc_address, settings.metrics_address) == ("0.0.0.0:8001", "0.0.0.0:8002")
+    assert (settings.models, settings.device, settings.log_format) == ("models", "auto", "auto")
+    assert (settings.max_batch_rows, settings.max_queue_rows, settings.max_batch_delay) == (256, 8192, 0.0)
+    assert (settings.max_text_tokens, settings.max_message_bytes) == (8192, 4 * 1024 * 1024)
+    assert (settings.lame_duck_seconds, settings.drain_seconds, settings.strict_load) == (0.0, 30.0, False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_setting_is_a_flag_a_variable_and_a_key(tmp_path: Path, name: str) -> None:
+    words, value = OTHER[name]
+    wanted = msgspec.structs.replace(Settings(), **{name: value})
+    assert resolve({name: words}, {}) == wanted
+    assert resolve({}, {PREFIX + name.upper(): words}) == wanted
+    toml = {bool: "true"}.get(type(value)) or repr(value)
+    assert resolve({}, {}, write(tmp_path, f"{name} = {toml}")) == wanted
+
+
+def test_a_flag_beats_a_variable_beats_the_file_beats_the_default(tmp_path: Path) -> None:
+    file = write(tmp_path, "max_batch_rows = 1\nmax_queue_rows = 1\nmax_text_tokens = 1")
+    environment = {"TRIPTYCH_MAX_BATCH_ROWS": "2", "TRIPTYCH_MAX_QUEUE_ROWS": "2"}
+    settings = resolve({"max_batch_rows": "3"}, environment, file)
+    assert (settings.max_batch_rows, settings.max_queue_rows, settings.max_text_tokens) == (3, 2, 1)
+    assert settings.max_message_bytes == Settings().max_message_bytes
+
+
+def test_the_environment_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIPTYCH_MAX_BATCH_ROWS", "7")
+    assert resolve({}).max_batch_rows == 7
+
+
+def test_variables_of_others_do_not_matter() -> None:
+    environment = {"MAX_BATCH_ROWS": "1", "TRIPTYCH_ADDRESS": "here", "TRIPTYCH_PORT": "tcp://10.0.0.1:8001"}
+    assert resolve({}, environment) == Settings()
+
+
+def test_the_last_word_counts_even_where_an_earlier_one_is_wrong() -> None:
+    assert resolve({"max_batch_rows": "3"}, {"TRIPTYCH_MAX_BATCH_ROWS": "many"}).max_batch_rows == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("models", "", "Expected `str` of length >= 1"),
+        ("device", "gpu", "Expected `str` matching regex '^(auto|cpu|cuda(:[0-9]+)?)$'"),
+        ("device", "cuda:x", "Expected `str` matching regex"),
+        ("transport", "carrier pigeon", "Invalid enum value 'carrier pigeon'"),
+        ("max_batch_rows", "0", "Expected `int` >= 1"),
+        ("max_batch_rows", "-1", "Expected `int` >= 1"),
+        ("max_batch_rows", "many", "Expected `int`, got `str`"),
+        ("max_batch_rows", "1.5", "Expected `int`, got `str`"),
+        ("max_queue_rows", "", "Expected `int`, got `str`"),
+        ("max_message_bytes", str(2**31), "Expected `int` <= 2147483647"),
+        ("max_text_tokens", str(10**30), "Expected `int` <= 2147483647"),
+        ("drain_seconds", "-0.1", "Expected `float` >= 0.0"),
+        ("drain_seconds", "soon", "Expected `float`, got `str`"),
+        ("drain_seconds", "nan", "Expected `float` >= 0.0"),
+        ("drain_seconds", "inf", "Expected `float` <= 1000000.0"),
+        ("max_batch_delay", "-inf", "Expected `float` >= 0.0"),
+        ("lame_duck_seconds", "1e999", "Number out of range"),
+        ("strict_load", "maybe", "Expected `bool`, got `str`"),
+        ("log_format", "xml", "Invalid enum value 'xml'"),
+        ("log_level", "INFO", "Invalid enum value 'INFO'"),
+        *(
+            ("grpc_address", address, "Expected `str` matching regex")
+            for address in (
+                "",
+                "8001",
+                ":8001",
+                "host",
+                "host:",
+                "host:port",
+                "host:123456",
+                "::1:80",
+                "[::1]",
+                "a b:1",
+            )
+        ),
+        ("metrics_address", "http://host:1", "Expected `str` matching regex"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named_with_its_source(name: str, value: str, message: str) -> None:
+    for found, source in (
+        (error({name: value}), "command line"),
+        (error(environment={PREFIX + name.upper(): value}), "environment"),
+    ):
+        assert found.startswith(f"{source}: {name}={value!r}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("max_batch_rows = 0", "max_batch_rows=0: Expected `int` >= 1"),
+        ("max_batch_rows = [1]", "max_batch_rows=[1]: Expected `int`, got `array`"),
+        ("models = 5", "models=5: Expected `str`, got `int`"),
+        ("drain_seconds = nan", "drain_seconds=nan: Expected `float` >= 0.0"),
+        ("drain_seconds = inf", "drain_seconds=inf: Expected `float` <= 1000000.0"),
+        ("models = {a = 1}", "models={'a': 1}: Expected `str`, got `object`"),
+        ("max-batch-rows = 1", "max-batch-rows is not a setting; there are: models, grpc_address, "),
+        ("[serve]\nmodels = 'x'", "serve is not a setting; there are: "),
+        ("models", "not TOML: "),
+        ("models = 'a'\nmodels = 'b'", "not TOML: "),
+    ],
+)
+def test_a_line_of_the_file_that_does_not_fit_is_named_with_the_file(tmp_path: Path, line: str, message: str) -> None:
+    file = write(tmp_path, line)
+    assert error(file=file).startswith(f"{file}: {message}")
+
+
+def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing.toml")
+    assert error(file=missing) == f"{missing}: No such file or directory"
+    assert error(file=str(tmp_path)) == f"{tmp_path}: Is a directory"
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    assert error(file=str(tmp_path / "binary")).startswith(f"{tmp_path / 'binary'}: not TOML: ")
+
+
+def test_a_flag_that_is_no_setting_is_refused() -> None:
+    assert error({"colour": "red"}).startswith("command line: colour is not a setting; there are: ")
+
+
+@pytest.mark.parametrize("words", ["true", "True", "1"])
+def test_yes_has_several_words(words: str) -> None:
+    assert resolve({"strict_load": words}, {}).strict_load is True
+    assert resolve({"strict_load": "false"}, {}).strict_load is False
+
+
+def test_every_setting_is_documented() -> None:
+    found = descriptions()
+    assert tuple(found) == NAMES == tuple(OTHER)
+    assert all(len(description) > 8 for description in found.values())
+    assert len(set(found.values())) == len(NAMES)
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(AttributeError):
+        Settings().models = "elsewhere"  # type: ignore[misc]
+
+
+def test_every_number_that_is_taken_is_finite() -> None:
+    for name in NAMES:
+        value = getattr(Settings(), name)
+        assert not isinstance(value, float) or math.isfinite(value)
