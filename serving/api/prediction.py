@@ -118,6 +118,9 @@ class Exchange:
             return
         try:
             response = self._task.respond(self._request, self._version, result)
+        except StatusError as error:
+            self.finish(error)
+            return
         except Exception as error:  # noqa: BLE001 - nor may it disturb the others of its batch
             self.finish(fault(self._method, error))
             return
@@ -155,6 +158,9 @@ class _PredictStream(Receiver):
             self._cancel()
             self._refused()
             self._stream.finish(_unreadable(pb.PredictStreamRequest))
+            return
+        if self._draining:
+            self._send(item.id, shutting_down())
             return
         kind = item.WhichOneof("request")
         if kind is None:

@@ -141,6 +141,9 @@ class HousePriceTask:
     def respond(self, request: pb.PredictHousePriceRequest, version: Version, outputs: Outputs) -> Message:
         """Thousands of dollars to dollars."""
         prices = outputs[version.outputs["price"]][:, 0].tolist()
+        for index, price in enumerate(prices):
+            if not math.isfinite(price):
+                raise invalid(f"houses[{index}]: its features are so far from any house's that no price comes of them")
         return pb.PredictHousePriceResponse(
             predictions=[
                 pb.HousePricePrediction(price_usd=price * _THOUSAND, imputed=_absent(house))

@@ -1,5 +1,6 @@
 """An ONNX Runtime session that runs where it was told to, or not at all."""
 
+import os
 from typing import Any
 
 import numpy.typing as npt
@@ -31,6 +32,8 @@ class Session:
         # Small graphs: a second thread inside a run costs more than it brings, and takes it from other runs.
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
+        # Weights kept outside of the graph would come from the working directory, past every checksum.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         # The arena keeps the memory of the largest batch ever seen, and is no faster than malloc here.
         options.enable_cpu_mem_arena = False
         self._session = ort.InferenceSession(model, options, providers=device.providers, enable_fallback=0)

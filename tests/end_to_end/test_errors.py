@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from protos.prediction.v1 import prediction_pb2 as pb
-from serving.client import House, PredictionClient, PredictionError
+from serving.client import FEATURES, House, PredictionClient, PredictionError
 from tests.end_to_end.server import MODELS, ServerProcess
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -77,6 +77,12 @@ def test_numbers_that_are_none(client: PredictionClient, value: float) -> None:
 def test_a_number_beyond_float32(client: PredictionClient) -> None:
     with pytest.raises(PredictionError, match=r"houses\[0\].rooms: 1e\+39 is beyond the range of float32"):
         client.predict_house_price(House(rooms=1e39))
+
+
+def test_numbers_of_which_no_price_comes(client: PredictionClient) -> None:
+    with pytest.raises(PredictionError, match=r"houses\[1\]: its features are so far from any house's") as caught:
+        client.predict_house_price([House(rooms=6), House(**dict.fromkeys(FEATURES, 3e38))])
+    assert caught.value.code is INVALID
 
 
 def test_text_that_is_not_utf8(server: ServerProcess) -> None:

@@ -1,14 +1,17 @@
 """A session runs where it was told to, or not at all."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
+from onnx import numpy_helper
 
 from serving.engine.device import CPU, CUDA, Device, DeviceError, cuda_problem
 from serving.engine.session import Session
-from tests.serving.packages import DOUBLE
+from tests.serving.packages import DOUBLE, graph
 
 X = np.array([[1, 2], [3, 4], [5, 6]], np.float32)
 
@@ -26,6 +29,21 @@ def test_a_graph_runs_and_tells_its_signature() -> None:
 def test_what_is_no_graph_raises(model: bytes) -> None:
     with pytest.raises(Exception, match=r"ONNXRuntimeError"):
         Session(model, Device(CPU))
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "../{folder}/weights.bin"])
+def test_weights_outside_of_the_graph_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str
+) -> None:
+    weights = numpy_helper.from_array(np.ones(2, np.float32), "w")
+    (tmp_path / "weights.bin").write_bytes(weights.raw_data)
+    onnx.external_data_helper.set_external_data(weights, location.format(folder=tmp_path.name))
+    weights.ClearField("raw_data")
+    model = onnx.load_from_string(graph([("Add", ["x", "w"], ["y"], {})], {"x": ["N", 2]}, {"y": ["N", 2]}))
+    model.graph.initializer.append(weights)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Exception, match="External data path"):
+        Session(model.SerializeToString(), Device(CPU))
 
 
 @pytest.mark.parametrize(
