@@ -2,11 +2,14 @@
 
 VENV   := .venv
 BIN    := $(VENV)/bin
-DATA   ?= $(or $(TRIPTYCH_DATA),../shared/data)
+# Without a folder of data sets, Keras downloads them.
+DATA   ?= $(or $(TRIPTYCH_DATA),$(wildcard ../shared/data))
 # [cuda] where an NVIDIA driver answers, else [cpu].
 DEVICE := $(if $(shell nvidia-smi -L 2>/dev/null),cuda,cpu)
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 IMAGE  ?= triptych:$(DEVICE)
+
+comma  := ,
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test train bench lint format protos image clean
@@ -21,7 +24,7 @@ test: lint  ## install what tests need, and run lint, types and tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 train: $(VENV)/dev  ## train and export the three models from DATA into models/
-	@$(BIN)/python -m training fit sentiment topic house_price --data $(DATA) --out models/ $(ARGS)
+	@$(BIN)/python -m training fit sentiment topic house_price $(if $(DATA),--data '$(DATA)') --out models/ $(ARGS)
 
 bench: $(VENV)/dev  ## measure this server on this machine, into benchmarks/results/
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -46,21 +49,24 @@ image:  ## build the container image for DEVICE (cpu or cuda)
 	docker build --build-arg DEVICE=$(DEVICE) --tag $(IMAGE) .
 
 clean:  ## remove everything that can be made again
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist runs *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/pip:
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Triptych needs Python 3.11 or newer")'
 	@python3 -m venv $(VENV)
 
-# Made by whichever came first; a test environment can serve, too.
+# A test environment can serve, too.
 $(VENV)/serve: pyproject.toml constraints.txt | $(BIN)/pip
-	@test -e $(VENV)/dev || { echo "installing into $(VENV) for $(DEVICE) …"; $(PIP) '.[serve,$(DEVICE)]'; }
+	@if test -e $(VENV)/dev; then $(MAKE) --no-print-directory $(VENV)/dev; \
+	else echo "installing into $(VENV) for $(DEVICE) …"; $(PIP) '.[serve,$(DEVICE)]'; fi
 	@touch $@
 
-# onnxruntime and onnxruntime-gpu share a folder: the one goes before the other comes.
+# onnxruntime and onnxruntime-gpu share a folder: the one goes before the other comes, and until it has come
+# nothing here can serve.
 $(VENV)/dev: pyproject.toml constraints.txt | $(BIN)/pip
-	@echo "installing into $(VENV) for tests …"
+	@echo "installing into $(VENV) for tests, about 3 GB …"
+	@rm -f $(VENV)/serve $@
 	@$(BIN)/pip uninstall --quiet --yes onnxruntime 2>/dev/null || true
-	@$(PIP) '.[dev]'
+	@$(PIP) '.[dev$(if $(filter cuda,$(DEVICE)),$(comma)cuda)]'
 	@touch $@

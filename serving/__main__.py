@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.func(options)
     except ModuleNotFoundError as error:
         # The base install is the client alone.
-        return _fail(f"this command needs more than the client: pip install 'triptych[serve,cpu]' ({error})")
+        return _fail(f"this command needs more than the client: pip install '.[serve,cpu]' in a checkout ({error})")
     return code
 
 
@@ -47,7 +47,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         if isinstance(default, bool):
             parser.add_argument(flag, default=argparse.SUPPRESS, nargs="?", const="true", help=description)
         else:
-            parser.add_argument(flag, default=argparse.SUPPRESS, help=f"{description} (default: {default})")
+            metavar = {int: "N", float: "SECONDS"}.get(type(default), "VALUE")
+            help_text = f"{description} (default: {default})"
+            parser.add_argument(flag, default=argparse.SUPPRESS, metavar=metavar, help=help_text)
     parser.epilog = f"Every flag is also an environment variable ({PREFIX}MAX_BATCH_ROWS) and a key of the file."
 
 

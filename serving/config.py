@@ -26,8 +26,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What a server can be told. Every field is a flag, an environment variable and a key of the file."""
 
     models: Annotated[str, Meta(min_length=1, description="folder of model packages")] = "models"
-    grpc_address: Annotated[Address, Meta(description="where gRPC listens; port 0 takes a free one")] = "0.0.0.0:8001"
-    metrics_address: Annotated[Address, Meta(description="where metrics and plain-HTTP health listen")] = "0.0.0.0:8002"
+    grpc_address: Annotated[Address, Meta(description="where gRPC listens; port 0 takes a free one")] = "127.0.0.1:8001"
+    metrics_address: Annotated[Address, Meta(description="where metrics and plain-HTTP health listen")] = (
+        "127.0.0.1:8002"
+    )
     device: Annotated[Device, Meta(description="auto, cpu, cuda or cuda:I; cuda never falls back")] = "auto"
     transport: Annotated[Literal["grpcio"], Meta(description="how gRPC is spoken")] = "grpcio"
     max_batch_rows: Annotated[Count, Meta(description="rows of one batch")] = 256

@@ -7,7 +7,6 @@ import signal
 import time
 from pathlib import Path
 
-from serving import __version__
 from serving.api import health as names
 from serving.api.health import Health
 from serving.api.prediction import SERVICE as PREDICTION
@@ -28,6 +27,9 @@ from serving.transport.interface import Transport, TransportError
 
 log = logging.getLogger(__name__)
 
+SAME_SIGNAL_SECONDS = 0.5
+"""A signal to a process group often comes twice, passed on by a parent: that is not being asked twice."""
+
 
 class StartError(Exception):
     """The server can't start; the message says why and what to do."""
@@ -41,6 +43,7 @@ class Server:
         self._started = time.monotonic() if started is None else started
         self._stopping = asyncio.Event()
         self._hurried = asyncio.Event()
+        self._asked = 0.0
         self._health = Health()
         self._metrics = Metrics()
         self._probes = Probes(self._metrics.registry, self._health.serving)
@@ -75,9 +78,11 @@ class Server:
 
     def stop(self) -> None:
         """Begin to stop; asked again, drop what is still in flight."""
-        if self._stopping.is_set():
+        if not self._stopping.is_set():
+            self._stopping.set()
+            self._asked = time.monotonic()
+        elif time.monotonic() - self._asked > SAME_SIGNAL_SECONDS:
             self._hurried.set()
-        self._stopping.set()
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -119,11 +124,9 @@ class Server:
         log.info(
             "serving",
             extra={
-                "version": __version__,
                 "grpc": f"{host}:{self.grpc_port}",
                 "metrics": f"http://{metrics_host}:{self.metrics_port}/metrics",
-                "models": ", ".join(name for name, ready in self._models.ready.items() if ready),
-                "ready_after_seconds": round(time.monotonic() - self._started, 3),
+                "seconds": round(time.monotonic() - self._started, 3),
             },
         )
 

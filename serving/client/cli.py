@@ -56,7 +56,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--model-version",
         default="",
         metavar="VERSION",
-        help="a number, or a label such as stable (default: the server's)",
+        help="a version number (default: the highest that is served)",
     )
     asking.add_argument("--json", action="store_true", help="print one JSON object per line and instance")
 
@@ -223,7 +223,10 @@ def _show_topics(newswire: str, prediction: TopicPrediction) -> str:
 
 def _show_price(_: House, prediction: HousePricePrediction) -> str:
     price = f"${prediction.price_usd:,.0f}"
-    return f"{price:>10}   imputed: {', '.join(prediction.imputed)}" if prediction.imputed else f"{price:>10}"
+    imputed = len(prediction.imputed)
+    return (
+        f"{price:>10}   {imputed} of {len(FEATURES)} features unknown, their mean taken" if imputed else f"{price:>10}"
+    )
 
 
 def _excerpt(text: str) -> str:

@@ -24,7 +24,7 @@ class PredictionClient(Connection):
     """Predictions from one server or several; one client serves any number of threads.
 
     Every method takes one instance or many, and answers one prediction for each, in order; `version` is
-    a version number or a label such as "stable", and empty means the served default; `timeout` is in
+    a version number, and empty means the served default; `timeout` is in
     seconds, and None means the client's own.
 
     Every method raises `PredictionError` for a call that failed, and ValueError or TypeError, naming the

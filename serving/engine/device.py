@@ -60,7 +60,7 @@ def choose(wanted: str) -> Device:
             return chosen
     if wanted != "auto":
         raise DeviceError(f"device {wanted} can't be had: {problem}; --device cpu runs without a GPU")
-    log.warning("no GPU: serving on the CPU", extra={"reason": problem})
+    log.info("no GPU: using the CPU", extra={"reason": problem})
     return Device(CPU)
 
 

@@ -42,7 +42,7 @@ def scan(models: Path) -> dict[str, list[int]]:
         RepositoryError: the folder is missing, can't be read, or holds no package.
     """
     if not models.is_dir():
-        raise RepositoryError(f"models folder {models} does not exist; --models says where the packages are")
+        raise RepositoryError(f"models folder {models} does not exist")
     try:
         found = {
             folder.name: sorted(

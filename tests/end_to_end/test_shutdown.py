@@ -1,6 +1,7 @@
 """Nothing accepted is lost: real servers under real load, stopped by real signals."""
 
 import asyncio
+import subprocess
 import urllib.request
 from collections import Counter
 
@@ -130,6 +131,9 @@ def test_a_second_signal_does_not_wait() -> None:
         server.wait_ready()
         server.terminate()
         server.wait_for("stopping")
+        server.terminate()  # passed on by a parent, say: not a second wish
+        with pytest.raises(subprocess.TimeoutExpired):
+            server.process.wait(1)
         server.terminate()
         assert server.exit_code() == 0
 

@@ -50,7 +50,7 @@ def test_nothing_given_is_the_defaults() -> None:
 
 def test_the_defaults_of_the_design() -> None:
     settings = Settings()
-    assert (settings.grpc_address, settings.metrics_address) == ("0.0.0.0:8001", "0.0.0.0:8002")
+    assert (settings.grpc_address, settings.metrics_address) == ("127.0.0.1:8001", "127.0.0.1:8002")
     assert (settings.models, settings.device, settings.log_format) == ("models", "auto", "auto")
     assert (settings.max_batch_rows, settings.max_queue_rows, settings.max_batch_delay) == (256, 8192, 0.0)
     assert (settings.max_text_tokens, settings.max_message_bytes) == (8192, 4 * 1024 * 1024)

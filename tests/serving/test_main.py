@@ -57,7 +57,7 @@ def test_help_of_serve_documents_every_setting(
     out = capsys.readouterr().out
     for name in (*Settings.__struct_fields__, "config"):
         assert f"\n  --{name.replace('_', '-')} " in out
-    assert "(default: 0.0.0.0:8001)" in out
+    assert "(default: 127.0.0.1:8001)" in out
     assert "TRIPTYCH_" in out
 
 
@@ -133,7 +133,7 @@ def test_without_extras_the_server_says_what_to_install(command: str) -> None:
     assert found.returncode == 1
     assert found.stdout == ""
     assert found.stderr.startswith(
-        "triptych: this command needs more than the client: pip install 'triptych[serve,cpu]' ("
+        "triptych: this command needs more than the client: pip install '.[serve,cpu]' in a checkout ("
     )
     assert found.stderr.count("\n") == 1
 

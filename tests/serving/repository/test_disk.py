@@ -49,7 +49,7 @@ def test_what_is_no_package_is_passed_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("missing", "does not exist; --models says where"),
+        ("missing", "does not exist"),
         ("file", "does not exist"),
         ("empty", "no model package in .*: expected <name>/<version>/model.json"),
     ],
