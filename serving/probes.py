@@ -14,6 +14,11 @@ from serving.transport.interface import TransportError
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 
+MAX_CONNECTIONS = 64
+REQUEST_SECONDS = 5.0
+"""In which a client must have said what it wants."""
+
+
 class Probes:
     """A small HTTP server on threads of its own: it answers even while the event loop is busy."""
 
@@ -29,7 +34,7 @@ class Probes:
             TransportError: it can't be had.
         """
         host, _, port = address.rpartition(":")
-        kind = _IPv6Server if host.startswith("[") else ThreadingWSGIServer
+        kind = _IPv6Server if host.startswith("[") else _Server
         try:
             self._server = make_server(host.strip("[]"), int(port), self._answer, kind, _Quiet)
         except (OSError, OverflowError) as error:
@@ -60,14 +65,38 @@ class Probes:
         return [body.encode()]
 
 
-class _IPv6Server(ThreadingWSGIServer):
+class _Server(ThreadingWSGIServer):
+    """A thread a connection, of which there are only so many: the rest is turned away, not queued."""
+
+    request_queue_size = 128
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._room = threading.BoundedSemaphore(MAX_CONNECTIONS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+
+class _IPv6Server(_Server):
     """The same on an IPv6 address."""
 
     address_family = socket.AF_INET6
 
 
 class _Quiet(WSGIRequestHandler):
-    """Logs no line for every probe."""
+    """Logs no line for every probe, and waits for none forever."""
+
+    timeout = REQUEST_SECONDS
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is inherited
         pass

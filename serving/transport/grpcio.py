@@ -153,8 +153,9 @@ def _unknown(method: str) -> Any:
 
 async def _abort(context: Any, error: StatusError) -> bytes:
     trailers = () if error.retry_after is None else ((PUSHBACK, str(math.ceil(error.retry_after * 1e3))),)
-    await context.abort(_CODES[error.code], error.message, trailers)
-    raise AssertionError("unreachable: abort raises")
+    with contextlib.suppress(grpc.aio.InternalError):  # the client is gone, and with it who would be told
+        await context.abort(_CODES[error.code], error.message, trailers)
+    return b""
 
 
 def _headers(context: Any) -> tuple[Any, float, str]:
@@ -256,9 +257,10 @@ class _GrpcioStream(Stream):
                 if not self._finished:
                     self._changed.clear()
                     await self._changed.wait()
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, grpc.aio.InternalError) as error:
             self._finished = True
-            raise
+            if isinstance(error, asyncio.CancelledError):
+                raise
         finally:
             reader.cancel()
             if self.on_cancel is not None:
@@ -270,7 +272,10 @@ class _GrpcioStream(Stream):
         try:
             while not self._finished:
                 await self._may_read.wait()
-                message = await self._context.read()
+                try:
+                    message = await self._context.read()
+                except grpc.aio.InternalError:
+                    return  # the client is gone: the writing side is about to be told
                 if message is grpc.aio.EOF:
                     receiver.half_closed()
                     return

@@ -2,13 +2,14 @@
 
 import http.client
 import socket
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.metrics import Metrics
-from serving.probes import Probes
+from serving.probes import MAX_CONNECTIONS, Probes
 from serving.transport.interface import TransportError
 
 Answer = tuple[int, str, dict[str, str]]
@@ -131,3 +132,19 @@ def test_it_stops_and_lets_go_of_its_port(health: dict[str, bool]) -> None:
 
 def test_one_that_never_started_can_stop(health: dict[str, bool]) -> None:
     Probes(Metrics().registry, health.get).stop()
+
+
+def test_silent_clients_take_only_so_many_places(start: Callable[[str], int]) -> None:
+    port = start("127.0.0.1:0")
+    silent = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(MAX_CONNECTIONS)]
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as one_more:
+        assert one_more.recv(1) == b"", "turned away at once"
+    for connection in silent:
+        connection.close()
+    deadline = time.monotonic() + 10
+    while True:  # until the threads of those who left have noticed
+        try:
+            assert ask(port, "/health/live")[0] == 200
+            break
+        except (http.client.RemoteDisconnected, ConnectionResetError):
+            assert time.monotonic() < deadline
