@@ -57,10 +57,15 @@ $(BIN)/pip:
 	@python3 -m venv $(VENV)
 
 # A test environment can serve, too.
-$(VENV)/serve: pyproject.toml constraints.txt | $(BIN)/pip
-	@if test -e $(VENV)/dev; then $(MAKE) --no-print-directory $(VENV)/dev; \
-	else echo "installing into $(VENV) for $(DEVICE) …"; $(PIP) '.[serve,$(DEVICE)]'; fi
+ifneq ($(wildcard $(VENV)/dev),)
+$(VENV)/serve: $(VENV)/dev
 	@touch $@
+else
+$(VENV)/serve: pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "installing into $(VENV) for $(DEVICE) …"
+	@$(PIP) '.[serve,$(DEVICE)]'
+	@touch $@
+endif
 
 # onnxruntime and onnxruntime-gpu share a folder: the one goes before the other comes, and until it has come
 # nothing here can serve.

@@ -1,7 +1,10 @@
 """The command line: serve, predict, models, check."""
 
 import argparse
+import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 
@@ -55,11 +58,14 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 def _serve(options: argparse.Namespace) -> int:
     started = time.monotonic()
-    import asyncio
+    # Until the server listens to them itself: nothing is lost yet, and a container's first process has no default.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    import uvloop
 
     from serving import logs
     from serving.config import SettingsError, resolve
-    from serving.server import StartError, serve
+    from serving.server import LOADING, StartError, serve
 
     flags = {name: value for name, value in vars(options).items() if name not in ("func", "config")}
     try:
@@ -68,9 +74,11 @@ def _serve(options: argparse.Namespace) -> int:
         return _fail(str(error), code=2)
     logs.configure(settings.log_format, settings.log_level)
     try:
-        asyncio.run(serve(settings, started))
+        uvloop.run(serve(settings, started))
     except StartError as error:
         return _fail(str(error))
+    if any(thread.name == LOADING for thread in threading.enumerate()):
+        os._exit(0)  # stopped while a model was loading, which may never end
     return 0
 
 

@@ -3,19 +3,11 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from prometheus_client import (
-    GC_COLLECTOR,
-    PLATFORM_COLLECTOR,
-    PROCESS_COLLECTOR,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-)
+from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 
 from serving.engine.batcher import Batch, Execution
 from serving.engine.request import Request
+from serving.instruments import Histogram, Instruments, Value
 
 SECONDS = (
     *(50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3),
@@ -33,7 +25,7 @@ REASONS = ("full", "idle", "delay", "deadline", "drain")
 
 
 class _Answered(NamedTuple):
-    total: Counter
+    total: Value
     seconds: Histogram
 
 
@@ -41,61 +33,58 @@ class Metrics:
     """All metrics of one server, in a registry of its own."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call] # a second series for every counter, which nothing here reads
         self.registry = registry = CollectorRegistry()
         for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
             registry.register(collector)
+        instruments = Instruments()
+        registry.register(instruments)
         version = ("model", "version")
-        self._requests = Counter(
-            "triptych_requests_total", "Requests answered.", (*version, "method", "code"), registry=registry
+        self._requests = instruments.counter(
+            "triptych_requests_total", "Requests answered.", (*version, "method", "code")
         )
-        self._duration = Histogram(
+        self._duration = instruments.histogram(
             "triptych_request_duration_seconds",
             "From a request's arrival to its answer.",
             (*version, "method"),
-            registry=registry,
-            buckets=SECONDS,
+            SECONDS,
         )
-        self._queue = Histogram(
+        self._queue = instruments.histogram(
             "triptych_queue_duration_seconds",
             "From a request's entry into the queue until its first rows left it.",
             version,
-            registry=registry,
-            buckets=SECONDS,
+            SECONDS,
         )
-        self._execution = Histogram(
+        self._execution = instruments.histogram(
             "triptych_execution_duration_seconds",
             "One batch: building its arrays and running the graph.",
             version,
-            registry=registry,
-            buckets=SECONDS,
+            SECONDS,
         )
-        self._rows = Histogram("triptych_batch_rows", "Rows of one batch.", version, registry=registry, buckets=ROWS)
-        self._batches = Counter(
-            "triptych_batches_total", "Batches run, by why they left.", (*version, "reason"), registry=registry
+        self._rows = instruments.histogram("triptych_batch_rows", "Rows of one batch.", version, ROWS)
+        self._batches = instruments.counter(
+            "triptych_batches_total", "Batches run, by why they left.", (*version, "reason")
         )
-        self._queue_rows = Gauge("triptych_queue_rows", "Rows that wait.", ("model",), registry=registry)
-        self._in_flight = Gauge(
-            "triptych_requests_in_flight", "Requests accepted and not answered.", ("model",), registry=registry
+        self._queue_rows = instruments.gauge("triptych_queue_rows", "Rows that wait.", ("model",))
+        self._in_flight = instruments.gauge(
+            "triptych_requests_in_flight", "Requests accepted and not answered.", ("model",)
         )
-        self._rejected = Counter(
-            "triptych_rejected_total", "Requests refused or given up.", ("model", "reason"), registry=registry
+        self._rejected = instruments.counter(
+            "triptych_rejected_total", "Requests refused or given up.", ("model", "reason")
         )
-        self._info = Gauge(
-            "triptych_model_info", "1 for each version loaded.", (*version, "provider", "task"), registry=registry
+        self._info = instruments.gauge(
+            "triptych_model_info", "1 for each version loaded.", (*version, "provider", "task")
         )
-        self._ready = Gauge(
-            "triptych_model_ready", "1 where the version is verified and served, else 0.", version, registry=registry
+        self._ready = instruments.gauge(
+            "triptych_model_ready", "1 where the version is verified and served, else 0.", version
         )
-        self._loads = Counter(
-            "triptych_model_loads_total", "Attempts to load a version.", ("model", "outcome"), registry=registry
+        self._loads = instruments.counter(
+            "triptych_model_loads_total", "Attempts to load a version.", ("model", "outcome")
         )
-        self._known_words = Histogram(
+        self._known_words = instruments.histogram(
             "triptych_known_words_ratio",
             "Share of each text's words that the model knows: it falls when the language drifts.",
             ("model",),
-            registry=registry,
-            buckets=SHARES,
+            SHARES,
         )
         self._answered: dict[tuple[str, str, str, str], _Answered] = {}
 
@@ -113,7 +102,7 @@ class Metrics:
     @property
     def answers(self) -> int:
         """Requests answered with a prediction since the start."""
-        return int(sum(s.value for m in self._requests.collect() for s in m.samples if s.labels.get("code") == "OK"))
+        return int(sum(total.value for labels, total in self._requests.children() if labels[-1] == "OK"))
 
     def rejected(self, model: str, reason: str) -> None:
         """A request was refused or given up, for one of `REJECTIONS`."""
@@ -142,7 +131,7 @@ class Metrics:
 
     def watch_queue(self, model: str, rows: Callable[[], int]) -> None:
         """Ask `rows` for the length of the model's queue whenever the metrics are read."""
-        self._queue_rows.labels(model).set_function(rows)
+        self._queue_rows.labels(model).read = rows
 
 
 class VersionMetrics(NamedTuple):
@@ -151,8 +140,8 @@ class VersionMetrics(NamedTuple):
     queue: Histogram
     execution: Histogram
     rows: Histogram
-    batches: dict[str, Counter]
-    in_flight: Gauge
+    batches: dict[str, Value]
+    in_flight: Value
     known_words: Histogram
 
     def pulled(self, request: Request, waited: float) -> None:

@@ -74,6 +74,9 @@ class _Server(ThreadingWSGIServer):
         super().__init__(*arguments)
         self._room = threading.BoundedSemaphore(MAX_CONNECTIONS)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that leaves in the middle is not worth a traceback."""
+
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._room.acquire(blocking=False):
             super().process_request(request, client_address)

@@ -4,7 +4,9 @@ import asyncio
 import gc
 import logging
 import signal
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from serving.api import health as names
@@ -18,17 +20,24 @@ from serving.config import Settings
 from serving.engine import device
 from serving.engine.batcher import Limits
 from serving.engine.device import DeviceError
+from serving.memory import give_back
 from serving.metrics import Metrics
 from serving.probes import Probes
 from serving.repository.disk import RepositoryError
 from serving.repository.models import Models
 from serving.transport.grpcio import GrpcioTransport
 from serving.transport.interface import Transport, TransportError
+from serving.transport.native import limits as native
+from serving.transport.native.transport import NativeTransport
 
 log = logging.getLogger(__name__)
 
 SAME_SIGNAL_SECONDS = 0.5
 """A signal to a process group often comes twice, passed on by a parent: that is not being asked twice."""
+
+
+LOADING = "loading"
+"""Name of the thread that loads models."""
 
 
 class StartError(Exception):
@@ -47,7 +56,7 @@ class Server:
         self._health = Health()
         self._metrics = Metrics()
         self._probes = Probes(self._metrics.registry, self._health.serving)
-        self._transport: Transport = GrpcioTransport(settings.max_message_bytes)
+        self._transport = _transport(settings)
         self._models = Models(
             Path(settings.models),
             device.choose(settings.device),
@@ -69,10 +78,13 @@ class Server:
         self._listen_to_signals()
         try:
             self._bind()
-            self._load()
+            if not await self._load():
+                return
             await self._serve()
+            trimming = asyncio.ensure_future(give_back())
             await self._stopping.wait()
             await self._drain()
+            trimming.cancel()
         finally:
             self._probes.stop()
 
@@ -99,10 +111,18 @@ class Server:
         except TransportError as error:
             raise StartError(str(error)) from error
 
-    def _load(self) -> None:
+    async def _load(self) -> bool:
+        """Load the models, on a thread so that signals are heeded; False if one came first."""
         models = self._models
+        loading = asyncio.ensure_future(_on_daemon_thread(models.load_all))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not loading.done():
+            log.info("stopping", extra={"reason": "a signal came while models were loaded"})
+            return False
         try:
-            models.load_all()
+            loading.result()
         except RepositoryError as error:
             raise StartError(str(error)) from error
         if not any(models.ready.values()):
@@ -112,6 +132,7 @@ class Server:
         # What is loaded stays: the collector need not look through it again and again.
         gc.collect()
         gc.freeze()
+        return True
 
     async def _serve(self) -> None:
         reflection = Reflection([PREDICTION, names.SERVICE])
@@ -167,6 +188,23 @@ class Server:
             health.set(f"models/{name}", serving and has_version)
 
 
+async def _on_daemon_thread(work: Callable[[], None]) -> None:
+    """Run `work` on a thread that does not keep the process alive: a model may take forever to load."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - for who waits to see
+            loop.call_soon_threadsafe(done.set_exception, error)
+        else:
+            loop.call_soon_threadsafe(done.set_result, None)
+
+    threading.Thread(target=run, name=LOADING, daemon=True).start()
+    await done
+
+
 async def serve(settings: Settings, started: float) -> None:
     """Run a server to its end.
 
@@ -178,3 +216,9 @@ async def serve(settings: Settings, started: float) -> None:
     except DeviceError as error:
         raise StartError(str(error)) from error
     await server.run()
+
+
+def _transport(settings: Settings) -> Transport:
+    if settings.transport == "grpcio":
+        return GrpcioTransport(settings.max_message_bytes)
+    return NativeTransport(native.Limits(max_message_bytes=settings.max_message_bytes))

@@ -28,7 +28,8 @@ class Context:
         """Seconds on the monotonic clock; infinite where the client set none."""
         self.peer = peer
         self.on_cancel: Callable[[], None] | None = None
-        """Set by a handler that is not finished yet; called at most once, when the client is gone."""
+        """Set by a handler; called at most once: when the client is gone before the answer, and for a stream
+        also when it has ended in any other way."""
 
 
 class Call(Context, ABC):

@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError, Message
 
 from protos.prediction.v1 import prediction_pb2 as pb
 from serving.api.call import Call, Context, Receiver, Routes, Stream, Streaming, Unary, shutting_down, too_late
-from serving.api.tasks import TASKS, Task
+from serving.api.tasks import TASKS, Task, check_instances
 from serving.engine.request import Outputs, Request
 from serving.metrics import UNKNOWN, Metrics
 from serving.repository.models import Models, Version
@@ -17,10 +17,14 @@ from serving.status import Code, StatusError, fault, invalid
 
 SERVICE = pb.DESCRIPTOR.services_by_name["PredictionService"].full_name
 
+SMALL_MESSAGE = 32 * 1024
+"""Bytes up to which a message is parsed as it is; instances of a larger one are counted first."""
+
 MAX_STREAM_IN_FLIGHT = 1024
 """Unanswered items of one stream beyond which no more of it is read."""
 
-Answer = Callable[[Message | StatusError], None]
+Answer = Callable[[bytes | StatusError], None]
+"""Takes a serialised response, or why there is none."""
 
 _STREAMED = {"sentiment": TASKS[0], "topic": TASKS[1], "house_price": TASKS[2]}
 
@@ -41,50 +45,56 @@ class PredictionService:
         return {**unary, f"/{SERVICE}/PredictStream": Streaming(partial(_PredictStream, self))}
 
     def _unary(self, task: Task, call: Call, message: bytes) -> None:
-        def answer(result: Message | StatusError) -> None:
+        def answer(result: bytes | StatusError) -> None:
             if isinstance(result, StatusError):
                 call.fail(result)
             else:
-                call.reply(result.SerializeToString())
+                call.reply(result)
 
         exchange = Exchange(self, task, task.method, answer)
         call.on_cancel = exchange.cancel
+        if self.draining:
+            exchange.finish(shutting_down())
+            return
+        late = too_late(call.deadline, exchange.started)
+        if late:
+            exchange.finish(late)
+            return
         try:
-            request = task.request.FromString(message)
+            if len(message) > SMALL_MESSAGE:
+                check_instances(task, message, self.models.max_rows)
+            request = task.read(message)
         except DecodeError:
             exchange.finish(_unreadable(task.request))
-            return
-        exchange.start(request, call)
+        except StatusError as error:
+            exchange.finish(error)
+        else:
+            exchange.start(request, call)
 
 
 class Exchange:
     """One prediction on its way: request, wait in the engine, answer; counted and timed."""
 
-    __slots__ = ("_answer", "_method", "_request", "_service", "_started", "_submitted", "_task", "_version")
+    __slots__ = ("_answer", "_method", "_request", "_service", "_submitted", "_task", "_version", "started")
 
     def __init__(self, service: PredictionService, task: Task, method: str, answer: Answer) -> None:
         self._service = service
         self._task = task
         self._method = method
         self._answer = answer
-        self._started = time.monotonic()
+        self.started = time.monotonic()
         self._request: Any = None
         self._version: Version | None = None
         self._submitted: Request | None = None
 
-    def start(self, request: Message, context: Context) -> None:
+    def start(self, request: Any, context: Context) -> None:
         """Hand the request to the engine, or finish at once with what is wrong with it."""
         service = self._service
         self._request = request
         try:
-            if service.draining:
-                raise shutting_down()
-            late = too_late(context.deadline, self._started)
-            if late:
-                raise late
             version = self._version = service.models.resolve(self._task.model, self._request.version)
             rows, count, size = self._task.encode(request, version, service.max_words)
-            submitted = Request([rows], count, size, self._started, self._done, context.deadline)
+            submitted = Request([rows], count, size, self.started, self._done, context.deadline)
             version.engine.submit(submitted)
             self._submitted = submitted
             version.metrics.in_flight.inc()
@@ -101,7 +111,7 @@ class Exchange:
             self._count(Code.CANCELLED)
             self._service.metrics.rejected(self._task.model, "cancelled")
 
-    def finish(self, result: Message | StatusError) -> None:
+    def finish(self, result: bytes | StatusError) -> None:
         """Answer and count."""
         if isinstance(result, StatusError):
             if result.reason:
@@ -135,7 +145,7 @@ class Exchange:
             UNKNOWN if version is None else version.label,
             self._method,
             code.name,
-            time.monotonic() - self._started,
+            time.monotonic() - self.started,
         )
 
 
@@ -169,7 +179,7 @@ class _PredictStream(Receiver):
             return
         task = _STREAMED[kind]
 
-        def answer(result: Message | StatusError) -> None:
+        def answer(result: bytes | StatusError) -> None:
             self._open.discard(exchange)
             self._send(item.id, result, kind)
             if len(self._open) == MAX_STREAM_IN_FLIGHT - 1:
@@ -177,6 +187,10 @@ class _PredictStream(Receiver):
             self._maybe_finish()
 
         exchange = Exchange(self._service, task, "PredictStream", answer)
+        late = too_late(self._stream.deadline, exchange.started)
+        if self._service.draining or late:
+            exchange.finish(late or shutting_down())
+            return
         self._open.add(exchange)
         if len(self._open) == MAX_STREAM_IN_FLIGHT:
             self._stream.pause_reading()
@@ -206,12 +220,12 @@ class _PredictStream(Receiver):
         metrics.rejected(UNKNOWN, "invalid")
         metrics.answered(UNKNOWN, UNKNOWN, "PredictStream", Code.INVALID_ARGUMENT.name, 0.0)
 
-    def _send(self, item: str, result: Message | StatusError, kind: str = "") -> None:
+    def _send(self, item: str, result: bytes | StatusError, kind: str = "") -> None:
         response = pb.PredictStreamResponse(id=item)
         if isinstance(result, StatusError):
             response.error.code, response.error.message = result.code, result.message
         else:
-            getattr(response, kind).MergeFrom(result)
+            getattr(response, kind).MergeFromString(result)
         self._stream.send(response.SerializeToString())
 
     def _cancel(self) -> None:

@@ -2,8 +2,9 @@
 
 import math
 import struct
-from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Protocol
+from collections.abc import Iterable, MutableSequence
+from functools import cache
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from google.protobuf.message import Message
@@ -17,9 +18,27 @@ from serving.status import invalid
 
 DEFAULT_TOP_K = 3
 
+MAX_SCORES = 25_000
+"""Topic scores of one answer: writing them holds up every other call."""
+
 _FEATURES = tuple(field.name for field in pb.House.DESCRIPTOR.fields)
 _HOUSE = struct.Struct(f"<{len(_FEATURES)}f")
 _THOUSAND = 1000.0
+
+# Small messages of a fixed form, written and read without their classes (Protocol Buffers, "Encoding"): a tag
+# is the field's number and wire type, 1 for 8 bytes, 2 for a length and as many bytes, 5 for 4 bytes.
+_HOUSE_DOUBLES = struct.Struct("<" + "xd" * len(_FEATURES))
+_HOUSE_TAGS = bytes(number << 3 | 1 for number in range(1, len(_FEATURES) + 1))
+_HOUSE_HEAD = bytes((1 << 3 | 2, _HOUSE_DOUBLES.size))
+_HOUSE_BYTES = len(_HOUSE_HEAD) + _HOUSE_DOUBLES.size
+
+_PRICE = struct.Struct("<3sd")
+_PRICE_HEAD = bytes((1 << 3 | 2, 9, 1 << 3 | 1))
+
+_SENTIMENT = struct.Struct("<3sBBfBf")
+_SENTIMENT_HEAD = bytes((1 << 3 | 2, 12, 1 << 3))
+_FLOAT_2 = 2 << 3 | 5
+_FLOAT_3 = 3 << 3 | 5
 
 
 class Task(Protocol):
@@ -32,6 +51,13 @@ class Task(Protocol):
     def problem(self, manifest: Manifest) -> str | None:
         """Why a package can't be served by this RPC, or None."""
 
+    def read(self, message: bytes) -> Any:
+        """The request that `message` holds: one with a `version`, that `encode` and `respond` take.
+
+        Raises:
+            DecodeError: it can't be read.
+        """
+
     def encode(self, request: Any, version: Version, max_words: int) -> tuple[Rows, int, int]:
         """The rows of the model's one input, how many they are, and their bytes.
 
@@ -39,8 +65,12 @@ class Task(Protocol):
             StatusError: INVALID_ARGUMENT naming the field and the instance.
         """
 
-    def respond(self, request: Any, version: Version, outputs: Outputs) -> Message:
-        """The response for a request's outputs."""
+    def respond(self, request: Any, version: Version, outputs: Outputs) -> bytes:
+        """The serialised response for a request's outputs.
+
+        Raises:
+            StatusError: no answer comes of this request.
+        """
 
 
 class SentimentTask:
@@ -56,27 +86,24 @@ class SentimentTask:
             return f"labels must be negative and positive, got {list(manifest.labels)}"
         return _signature_problem(manifest, ("BYTES", (-1,)), {"probability": (-1, 1), "known_words": (-1,)})
 
+    def read(self, message: bytes) -> pb.PredictSentimentRequest:
+        return pb.PredictSentimentRequest.FromString(message)
+
     def encode(self, request: pb.PredictSentimentRequest, version: Version, max_words: int) -> tuple[Rows, int, int]:
         """Normalised reviews."""
         return _encode_texts("reviews", request.reviews, version, max_words)
 
-    def respond(self, request: pb.PredictSentimentRequest, version: Version, outputs: Outputs) -> Message:
+    def respond(self, request: pb.PredictSentimentRequest, version: Version, outputs: Outputs) -> bytes:
         """Positive from one half."""
         positive = outputs[version.outputs["probability"]][:, 0].tolist()
         known = outputs[version.outputs["known_words"]].tolist()
         _observe_known_words(version, known)
-        return pb.PredictSentimentResponse(
-            predictions=[
-                pb.SentimentPrediction(
-                    sentiment=pb.SENTIMENT_POSITIVE if p >= 0.5 else pb.SENTIMENT_NEGATIVE,
-                    positive_probability=p,
-                    known_words=share,
-                )
-                for p, share in zip(positive, known, strict=True)
-            ],
-            model=self.model,
-            version=version.label,
-        )
+        pack = _SENTIMENT.pack
+        predictions = [
+            pack(_SENTIMENT_HEAD, 2 if p >= 0.5 else 1, _FLOAT_2, p, _FLOAT_3, share)
+            for p, share in zip(positive, known, strict=True)
+        ]
+        return b"".join(predictions) + _tail(pb.PredictSentimentResponse, self.model, version.label)
 
 
 class TopicTask:
@@ -91,11 +118,20 @@ class TopicTask:
         outputs = {"probability": (-1, len(manifest.labels)), "known_words": (-1,)}
         return _signature_problem(manifest, ("BYTES", (-1,)), outputs)
 
+    def read(self, message: bytes) -> pb.PredictTopicRequest:
+        return pb.PredictTopicRequest.FromString(message)
+
     def encode(self, request: pb.PredictTopicRequest, version: Version, max_words: int) -> tuple[Rows, int, int]:
         """Normalised newswires."""
+        top_k = min(request.top_k or DEFAULT_TOP_K, len(version.manifest.labels))
+        if len(request.newswires) * top_k > MAX_SCORES:
+            raise invalid(
+                f"top_k: {top_k} topics for each of {len(request.newswires)} newswires are "
+                f"{len(request.newswires) * top_k} scores in one answer; this server gives {MAX_SCORES} at the most"
+            )
         return _encode_texts("newswires", request.newswires, version, max_words)
 
-    def respond(self, request: pb.PredictTopicRequest, version: Version, outputs: Outputs) -> Message:
+    def respond(self, request: pb.PredictTopicRequest, version: Version, outputs: Outputs) -> bytes:
         """The k best topics of each newswire; equals keep the order of the labels."""
         probability = outputs[version.outputs["probability"]]
         known = outputs[version.outputs["known_words"]].tolist()
@@ -117,7 +153,7 @@ class TopicTask:
             ],
             model=self.model,
             version=version.label,
-        )
+        ).SerializeToString()
 
 
 class HousePriceTask:
@@ -131,27 +167,46 @@ class HousePriceTask:
         """It must map the 13 features to a price."""
         return _signature_problem(manifest, ("FP32", (-1, len(_FEATURES))), {"price": (-1, 1)})
 
-    def encode(self, request: pb.PredictHousePriceRequest, version: Version, max_words: int) -> tuple[Rows, int, int]:
+    def read(self, message: bytes) -> "CompleteHouses | pb.PredictHousePriceRequest":
+        """Most houses have every feature, in order: those need no parser."""
+        return _complete_houses(message) or pb.PredictHousePriceRequest.FromString(message)
+
+    def encode(
+        self, request: "CompleteHouses | pb.PredictHousePriceRequest", version: Version, max_words: int
+    ) -> tuple[Rows, int, int]:
         """Raw features, little-endian float32, NaN for those that are absent."""
+        if isinstance(request, CompleteHouses):
+            _check_count("houses", request.houses, version)
+            return request.data, request.houses, len(request.data)
         houses = request.houses
         _check_count("houses", len(houses), version)
         data = b"".join([_encode_house(index, house) for index, house in enumerate(houses)])
         return data, len(houses), len(data)
 
-    def respond(self, request: pb.PredictHousePriceRequest, version: Version, outputs: Outputs) -> Message:
+    def respond(
+        self, request: "CompleteHouses | pb.PredictHousePriceRequest", version: Version, outputs: Outputs
+    ) -> bytes:
         """Thousands of dollars to dollars."""
         prices = outputs[version.outputs["price"]][:, 0].tolist()
-        for index, price in enumerate(prices):
-            if not math.isfinite(price):
-                raise invalid(f"houses[{index}]: its features are so far from any house's that no price comes of them")
-        return pb.PredictHousePriceResponse(
-            predictions=[
-                pb.HousePricePrediction(price_usd=price * _THOUSAND, imputed=_absent(house))
-                for price, house in zip(prices, request.houses, strict=True)
-            ],
-            model=self.model,
-            version=version.label,
-        )
+        if not math.isfinite(sum(prices)):
+            _refuse_prices(prices)
+        tail = _tail(pb.PredictHousePriceResponse, self.model, version.label)
+        if isinstance(request, CompleteHouses):
+            return b"".join([_PRICE.pack(_PRICE_HEAD, price * _THOUSAND) for price in prices]) + tail
+        predictions = [
+            pb.HousePricePrediction(price_usd=price * _THOUSAND, imputed=_absent(house))
+            for price, house in zip(prices, request.houses, strict=True)
+        ]
+        return pb.PredictHousePriceResponse(predictions=predictions).SerializeToString() + tail
+
+
+class CompleteHouses(NamedTuple):
+    """Houses of which no feature is absent, in the default version: all there is to know of such a request."""
+
+    data: bytes
+    """Features, little-endian float32."""
+    houses: int
+    version: str = ""
 
 
 TASKS: tuple[Task, ...] = (SentimentTask(), TopicTask(), HousePriceTask())
@@ -174,6 +229,36 @@ def _signature_problem(
     return None
 
 
+def check_instances(task: Task, message: bytes, most: int) -> None:
+    """Refuse a message of more than `most` instances without making an object of each.
+
+    Every request has its instances in field 1. Walks the message's fields only so far; what is odd about
+    them is left to the parser.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT.
+    """
+    position = count = 0
+    while position < len(message) and message[position] == _INSTANCE_TAG:
+        count += 1
+        if count > most:
+            field = task.request.DESCRIPTOR.fields_by_number[1].name
+            raise invalid(f"{field}: more than {most} instances in one request (--max-queue-rows)")
+        length = shift = 0
+        position += 1
+        while position < len(message):
+            byte = message[position]
+            position += 1
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80 or shift > 35:
+                break
+        position += length
+
+
+_INSTANCE_TAG = 1 << 3 | 2
+
+
 def _check_count(field: str, count: int, version: Version) -> None:
     if not count:
         raise invalid(f"{field}: at least one is needed, got none")
@@ -185,7 +270,7 @@ def _check_count(field: str, count: int, version: Version) -> None:
         )
 
 
-def _encode_texts(field: str, texts: Sequence[str], version: Version, max_words: int) -> tuple[Rows, int, int]:
+def _encode_texts(field: str, texts: MutableSequence[str], version: Version, max_words: int) -> tuple[Rows, int, int]:
     _check_count(field, len(texts), version)
     normalise = version.normalisers[version.manifest.inputs[0].name]
     rows: list[bytes] = []
@@ -196,6 +281,7 @@ def _encode_texts(field: str, texts: Sequence[str], version: Version, max_words:
             raise invalid(
                 f"{field}[{index}]: {error.words} words; this server takes {max_words} at the most (--max-text-tokens)"
             ) from error
+    texts.clear()  # the rows are all that is needed while the request waits
     return rows, len(rows), sum(map(len, rows))
 
 
@@ -203,6 +289,39 @@ def _observe_known_words(version: Version, shares: list[float]) -> None:
     observe = version.metrics.known_words.observe
     for share in shares:
         observe(share)
+
+
+def _complete_houses(message: bytes) -> CompleteHouses | None:
+    """The houses of a message that holds nothing else, each with every feature in order; None for any other."""
+    count, rest = divmod(len(message), _HOUSE_BYTES)
+    if rest or not count:
+        return None
+    rows = []
+    for start in range(0, len(message), _HOUSE_BYTES):
+        house = message[start + len(_HOUSE_HEAD) : start + _HOUSE_BYTES]
+        if message[start : start + len(_HOUSE_HEAD)] != _HOUSE_HEAD or house[::9] != _HOUSE_TAGS:
+            return None
+        values = _HOUSE_DOUBLES.unpack(house)
+        if not math.isfinite(sum(values)):
+            return None
+        try:
+            rows.append(_HOUSE.pack(*values))
+        except OverflowError:
+            return None
+    return CompleteHouses(b"".join(rows), count)
+
+
+def _refuse_prices(prices: list[float]) -> None:
+    for index, price in enumerate(prices):
+        if not math.isfinite(price):
+            raise invalid(f"houses[{index}]: its features are so far from any house's that no price comes of them")
+
+
+@cache
+def _tail(response: type[Message], model: str, version: str) -> bytes:
+    """What every response of a version ends with: fields may come in any order, and be joined as bytes."""
+    tail: bytes = response(model=model, version=version).SerializeToString()
+    return tail
 
 
 def _encode_house(index: int, house: pb.House) -> bytes:

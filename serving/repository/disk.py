@@ -1,13 +1,17 @@
 """Model packages as they lie on disk: `<models>/<name>/<version>/` with a manifest and the files it names."""
 
 import hashlib
+import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from serving.package.manifest import MANIFEST, MODEL, Manifest, parse
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+MAX_MANIFEST_BYTES = 16 * 1024 * 1024
+
 _VERSION = re.compile(r"[1-9][0-9]*")
 
 
@@ -70,18 +74,20 @@ def read(models: Path, name: str, version: int) -> Package:
     """
     folder = models / name / str(version)
     try:
-        manifest = parse((folder / MANIFEST).read_bytes())
+        manifest = parse(_read(folder / MANIFEST, MAX_MANIFEST_BYTES))
         model = b""
         for file, digest in manifest.files.items():
             if Path(file).name != file:
                 raise LoadError("load_error", f"{MANIFEST}: files: {file!r} is not a plain file name")
-            data = (folder / file).read_bytes()
+            data = _read(folder / file, digest.bytes)
             if len(data) != digest.bytes:
                 raise LoadError("checksum", f"{file} has {len(data)} bytes; its manifest says {digest.bytes}")
             if hashlib.sha256(data).hexdigest() != digest.sha256:
                 raise LoadError("checksum", f"the SHA-256 of {file} is not the one in its manifest")
             if file == MODEL:
                 model = data
+    except MemoryError as error:
+        raise LoadError("load_error", f"{folder} does not fit into memory") from error
     except OSError as error:
         raise LoadError("load_error", f"{error.filename or folder}: {error.strerror}") from error
     except ValueError as error:  # a ManifestError, or a file name that no system takes
@@ -92,3 +98,16 @@ def read(models: Path, name: str, version: int) -> Package:
             f"{MANIFEST} is of {manifest.name} version {manifest.version}, but lies in {name}/{version}",
         )
     return Package(manifest, model)
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """All of a regular file, which is no larger than `limit` bytes: a pipe would hang, a device never end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise LoadError("load_error", f"{path.name} is not a regular file")
+    with open(descriptor, "rb") as file:
+        if status.st_size > limit:
+            raise LoadError("checksum", f"{path.name} has {status.st_size} bytes, more than the {limit} expected")
+        return file.read(limit + 1)

@@ -61,6 +61,11 @@ class Models:
         self._failed: dict[str, dict[int, str]] = {}
 
     @property
+    def max_rows(self) -> int:
+        """Rows of one request that could ever fit."""
+        return self._limits.max_queue_rows
+
+    @property
     def ready(self) -> dict[str, bool]:
         """Has each model in the folder a verified version?"""
         return {name: bool(versions) for name, versions in self._ready.items()}

@@ -1,9 +1,7 @@
 """The transport over grpc.aio, gRPC's standard implementation."""
 
 import asyncio
-import contextlib
 import math
-import socket
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ import grpc.aio
 
 from serving.api.call import Call, Receiver, Routes, Stream, Streaming, Unary, unimplemented
 from serving.status import StatusError, fault
+from serving.transport.address import listen
 from serving.transport.interface import TransportError
 
 PUSHBACK = "grpc-retry-pushback-ms"
@@ -57,13 +56,11 @@ class GrpcioTransport:
     def bind(self, address: str) -> int:
         """See `Transport.bind`."""
         # Tried first: grpc keeps the system's reason to itself, and writes to standard error instead.
-        problem = _bind_problem(address)
-        if problem is None:
-            try:
-                return int(self._server.add_insecure_port(address))
-            except RuntimeError as error:
-                problem = str(error)
-        raise TransportError(f"can't listen on {address}: {problem}")
+        listen(address, backlog=1).close()
+        try:
+            return int(self._server.add_insecure_port(address))
+        except RuntimeError as error:
+            raise TransportError(f"can't listen on {address}: {error}") from error
 
     async def start(self, routes: Routes) -> None:
         """See `Transport.start`."""
@@ -77,6 +74,7 @@ class GrpcioTransport:
         was cancelled. So the shutdown begins only when hardly any can: the routes refuse new calls by now,
         and those who retry wait a moment; in that moment their connections are told to go.
         """
+        self._live.stopping = True
         for receiver in tuple(self._live.receivers):
             receiver.draining()
         before = -1
@@ -93,6 +91,7 @@ class _Live:
 
     calls: int = 0
     """So far."""
+    stopping: bool = False
     receivers: set[Receiver] = field(default_factory=set)
     """Of the streams that are open."""
 
@@ -120,6 +119,8 @@ def _handler(method: str, route: Unary | Streaming, live: _Live) -> Any:
             except Exception as error:  # noqa: BLE001 - the caller must be answered, whatever it is
                 await _abort(context, fault(method, error))
             live.receivers.add(receiver)
+            if live.stopping:
+                receiver.draining()
             try:
                 await stream.serve(receiver)
             finally:
@@ -136,6 +137,7 @@ def _handler(method: str, route: Unary | Streaming, live: _Live) -> Any:
             handle(call, message)
         except Exception as error:  # noqa: BLE001 - the caller must be answered, whatever it is
             call.fail(fault(method, error))
+        del message  # it may be large, and the wait long
         try:
             return await call.answer()
         except StatusError as error:
@@ -153,9 +155,12 @@ def _unknown(method: str) -> Any:
 
 async def _abort(context: Any, error: StatusError) -> bytes:
     trailers = () if error.retry_after is None else ((PUSHBACK, str(math.ceil(error.retry_after * 1e3))),)
-    with contextlib.suppress(grpc.aio.InternalError):  # the client is gone, and with it who would be told
+    try:
         await context.abort(_CODES[error.code], error.message, trailers)
-    return b""
+    except grpc.aio.InternalError:
+        # The client is gone, and with it who would be told.
+        raise asyncio.CancelledError from None
+    raise AssertionError("unreachable: abort raises")
 
 
 def _headers(context: Any) -> tuple[Any, float, str]:
@@ -257,10 +262,9 @@ class _GrpcioStream(Stream):
                 if not self._finished:
                     self._changed.clear()
                     await self._changed.wait()
-        except (asyncio.CancelledError, grpc.aio.InternalError) as error:
+        except (asyncio.CancelledError, grpc.aio.InternalError):
             self._finished = True
-            if isinstance(error, asyncio.CancelledError):
-                raise
+            raise asyncio.CancelledError from None
         finally:
             reader.cancel()
             if self.on_cancel is not None:
@@ -284,21 +288,3 @@ class _GrpcioStream(Stream):
             raise
         except Exception as error:  # noqa: BLE001 - the caller must be answered, whatever it is
             self.finish(fault(self.method, error))
-
-
-def _bind_problem(address: str) -> str | None:
-    """The system's own words for why an address can't be bound, or None where it can."""
-    host, _, port = address.rpartition(":")
-    if int(port) > MAX_PORT:
-        return f"a port is at most {MAX_PORT}"  # gRPC and the resolver would take it modulo 65536
-    try:
-        for family, kind, protocol, _, target in socket.getaddrinfo(
-            host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        ):
-            with contextlib.closing(socket.socket(family, kind, protocol)) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(target)
-                probe.listen()
-    except (OSError, UnicodeError) as error:
-        return (getattr(error, "strerror", None) or str(error)).lower()
-    return None

@@ -10,9 +10,16 @@ from serving.client import PredictionClient
 from tests.end_to_end.server import ROOT, ServerProcess
 
 
+@pytest.fixture(scope="session", params=["grpcio", "native"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Every test of a running server is a test of each transport."""
+    name: str = request.param
+    return name
+
+
 @pytest.fixture(scope="session")
-def server() -> Iterator[ServerProcess]:
-    with ServerProcess() as process:
+def server(transport: str) -> Iterator[ServerProcess]:
+    with ServerProcess("--transport", transport) as process:
         yield process.wait_ready()
 
 

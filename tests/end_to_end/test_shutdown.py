@@ -1,16 +1,24 @@
 """Nothing accepted is lost: real servers under real load, stopped by real signals."""
 
 import asyncio
+import contextlib
+import hashlib
+import json
+import shutil
+import signal
 import subprocess
 import urllib.request
 from collections import Counter
+from pathlib import Path
 
 import grpc
+import numpy as np
+import onnx
 import pytest
 
 from protos.prediction.v1 import prediction_pb2 as pb
 from serving.client import AsyncPredictionClient
-from tests.end_to_end.server import ServerProcess
+from tests.end_to_end.server import MODELS, ServerProcess
 
 SENTIMENT = "/prediction.v1.PredictionService/PredictSentiment"
 REQUEST = pb.PredictSentimentRequest(reviews=["A film that I would not have missed. " * 20] * 4)
@@ -39,14 +47,14 @@ class Load:
 
 
 @pytest.mark.asyncio
-async def test_termination_under_load_loses_no_accepted_call() -> None:
+async def test_termination_under_load_loses_no_accepted_call(transport: str) -> None:
     """Without retries, so that every call that the server took and dropped would be seen.
 
     A call that the server never started ends with UNAVAILABLE, and says that it may be sent elsewhere; any
     other outcome than that or an answer is a loss. The server's own count must agree with the callers'.
     """
     load = Load()
-    with ServerProcess() as server:
+    with ServerProcess("--transport", transport) as server:
         server.wait_ready()
 
         async def caller() -> None:
@@ -79,10 +87,10 @@ def answers(server: ServerProcess) -> float:
 
 
 @pytest.mark.asyncio
-async def test_restarting_one_of_two_servers_is_invisible() -> None:
+async def test_restarting_one_of_two_servers_is_invisible(transport: str) -> None:
     """A rollout as a cluster does it: the next server goes only when the one before is back in use."""
     load = Load()
-    with ServerProcess() as first, ServerProcess() as second:
+    with ServerProcess("--transport", transport) as first, ServerProcess("--transport", transport) as second:
         first.wait_ready()
         second.wait_ready()
         async with AsyncPredictionClient([first.address, second.address], timeout=30) as client:
@@ -96,7 +104,7 @@ async def test_restarting_one_of_two_servers_is_invisible() -> None:
             await asyncio.wait_for(load.in_swing.wait(), 60)
             first.terminate()
             assert await asyncio.to_thread(first.exit_code) == 0
-            with ServerProcess(grpc=first.address) as again:
+            with ServerProcess("--transport", transport, grpc=first.address) as again:
                 await asyncio.to_thread(again.wait_ready)
                 async with asyncio.timeout(60):
                     while await asyncio.to_thread(answers, again) < CALLS_BEFORE:
@@ -113,8 +121,8 @@ async def test_restarting_one_of_two_servers_is_invisible() -> None:
 
 
 @pytest.mark.asyncio
-async def test_readiness_goes_first_and_serving_goes_on() -> None:
-    with ServerProcess("--lame-duck-seconds", "3") as server:
+async def test_readiness_goes_first_and_serving_goes_on(transport: str) -> None:
+    with ServerProcess("--transport", transport, "--lame-duck-seconds", "3") as server:
         server.wait_ready()
         async with AsyncPredictionClient(server.address) as client:
             assert await client.is_ready()
@@ -126,8 +134,8 @@ async def test_readiness_goes_first_and_serving_goes_on() -> None:
         assert await asyncio.to_thread(server.exit_code) == 0
 
 
-def test_a_second_signal_does_not_wait() -> None:
-    with ServerProcess("--lame-duck-seconds", "1000") as server:
+def test_a_second_signal_does_not_wait(transport: str) -> None:
+    with ServerProcess("--transport", transport, "--lame-duck-seconds", "1000") as server:
         server.wait_ready()
         server.terminate()
         server.wait_for("stopping")
@@ -138,8 +146,8 @@ def test_a_second_signal_does_not_wait() -> None:
         assert server.exit_code() == 0
 
 
-def test_a_client_that_watches_does_not_hold_up_the_end() -> None:
-    with ServerProcess("--drain-seconds", "1") as server:
+def test_a_client_that_watches_does_not_hold_up_the_end(transport: str) -> None:
+    with ServerProcess("--transport", transport, "--drain-seconds", "1") as server:
         server.wait_ready()
         with grpc.insecure_channel(server.address) as channel:
             watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=60)
@@ -147,3 +155,58 @@ def test_a_client_that_watches_does_not_hold_up_the_end() -> None:
             server.terminate()
             assert next(watch) == b"\x08\x02"
             assert server.exit_code() == 0
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_during_the_start_ends_it_quietly(moment: float, number: int) -> None:
+    """At whatever moment: before the interpreter is up the system's own default counts, and nothing is printed."""
+    with ServerProcess() as server:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.process.wait(moment)
+        server.process.send_signal(number)
+        assert server.exit_code() in (0, -number)
+        assert "Traceback" not in server.output or "KeyboardInterrupt" in server.output
+
+
+def test_a_signal_ends_a_load_that_never_does(tmp_path: Path) -> None:
+    shutil.copytree(MODELS, tmp_path / "models")
+    endless = tmp_path / "models" / "house_price" / "1"
+    slow_package(endless)
+    with ServerProcess(models=tmp_path / "models") as server:
+        with pytest.raises(subprocess.TimeoutExpired):
+            server.process.wait(3)
+        server.terminate()
+        assert server.exit_code() == 0
+
+
+def slow_package(folder: Path) -> None:
+    """Put a loop of 2^62 rounds in front of the graph's output."""
+    model = onnx.load(folder / "model.onnx")
+    [last] = [node for node in model.graph.node if "price" in node.output]
+    last.output[0] = "price_before"
+    body = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Identity", ["go_in"], ["go_out"]),
+            onnx.helper.make_node("Neg", ["value_in"], ["value_out"]),
+        ],
+        "body",
+        [
+            onnx.helper.make_tensor_value_info("round", onnx.TensorProto.INT64, []),
+            onnx.helper.make_tensor_value_info("go_in", onnx.TensorProto.BOOL, []),
+            onnx.helper.make_tensor_value_info("value_in", onnx.TensorProto.FLOAT, ["N", 1]),
+        ],
+        [
+            onnx.helper.make_tensor_value_info("go_out", onnx.TensorProto.BOOL, []),
+            onnx.helper.make_tensor_value_info("value_out", onnx.TensorProto.FLOAT, ["N", 1]),
+        ],
+    )
+    rounds = onnx.numpy_helper.from_array(np.array(2**62, np.int64), "rounds")
+    go = onnx.numpy_helper.from_array(np.array(True), "go")
+    model.graph.initializer.extend([rounds, go])
+    model.graph.node.append(onnx.helper.make_node("Loop", ["rounds", "go", "price_before"], ["price"], body=body))
+    onnx.save(model, folder / "model.onnx")
+    manifest = json.loads((folder / "model.json").read_bytes())
+    data = (folder / "model.onnx").read_bytes()
+    manifest["files"]["model.onnx"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (folder / "model.json").write_text(json.dumps(manifest))

@@ -14,11 +14,12 @@ LAYERS = (
     ("serving.status",),
     ("serving.package",),
     ("serving.engine",),
+    ("serving.instruments",),
     ("serving.metrics",),
     ("serving.repository",),
     ("serving.api",),
     ("serving.transport",),
-    ("serving.probes", "serving.config", "serving.logs"),
+    ("serving.probes", "serving.config", "serving.logs", "serving.memory"),
     ("serving.server", "serving.check"),
     ("serving.__main__",),
 )

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protos.prediction.v1 import prediction_pb2 as pb
-from serving.api.tasks import TASKS, HousePriceTask, SentimentTask, TopicTask
+from serving.api.tasks import TASKS, CompleteHouses, HousePriceTask, SentimentTask, TopicTask, _complete_houses
 from serving.metrics import Metrics
 from serving.package.manifest import InputSpec, Manifest, TextRules
 from serving.repository.models import Models, Version
@@ -150,12 +150,56 @@ def test_any_house_becomes_its_float32s_or_is_refused_by_its_first_bad_feature(v
 def test_prices_are_dollars_and_imputed_features_are_named_in_order(house_price: Version) -> None:
     full = pb.House(**dict.fromkeys(FEATURES, 0.0))
     request = pb.PredictHousePriceRequest(houses=[full, pb.House(rooms=6, crime_rate=1)])
-    response = HousePriceTask().respond(request, house_price, [np.array([[21.5], [-0.25]], np.float32)])
-    assert isinstance(response, pb.PredictHousePriceResponse)
+    response = pb.PredictHousePriceResponse.FromString(
+        HousePriceTask().respond(request, house_price, [np.array([[21.5], [-0.25]], np.float32)])
+    )
     assert (response.model, response.version) == ("house_price", "1")
     assert [prediction.price_usd for prediction in response.predictions] == [21_500.0, -250.0]
     assert list(response.predictions[0].imputed) == []
     assert list(response.predictions[1].imputed) == [name for name in FEATURES if name not in ("rooms", "crime_rate")]
+
+
+FLOATS = st.floats(allow_nan=True, allow_infinity=True)
+
+
+@given(houses=st.lists(st.lists(FLOATS, min_size=13, max_size=13), min_size=1, max_size=3))
+def test_complete_houses_are_read_as_the_parser_reads_them(houses: list[list[float]]) -> None:
+    """The short way gives the same rows, or leaves it to the long one to say what is wrong."""
+    version: Any = SimpleNamespace(engine=SimpleNamespace(max_rows=3))
+    request = pb.PredictHousePriceRequest(houses=[pb.House(**dict(zip(FEATURES, h, strict=True))) for h in houses])
+    short = HousePriceTask().read(request.SerializeToString())
+    if isinstance(short, CompleteHouses):
+        assert HousePriceTask().encode(short, version, 1) == HousePriceTask().encode(request, version, 1)
+    else:
+        assert short == request or not np.isfinite(houses).all()
+        assert refusal(lambda: HousePriceTask().encode(request, version, 1)).startswith("houses[")
+
+
+@given(message=st.binary(max_size=300))
+def test_no_bytes_pass_for_complete_houses_that_are_none(message: bytes) -> None:
+    head = bytes((10, 117)) + bytes(117)
+    for candidate in (message, head + message, (head + message)[:119], message[:2] + head[2:]):
+        assert _complete_houses(candidate) is None
+
+
+def test_other_forms_of_a_request_take_the_long_way() -> None:
+    full = pb.House(**dict.fromkeys(FEATURES, 1.0))
+    read = HousePriceTask().read
+    assert isinstance(read(pb.PredictHousePriceRequest(houses=[full] * 2).SerializeToString()), CompleteHouses)
+    for request in (
+        pb.PredictHousePriceRequest(),
+        pb.PredictHousePriceRequest(houses=[full], version="1"),
+        pb.PredictHousePriceRequest(houses=[full, pb.House(rooms=6)]),
+    ):
+        assert read(request.SerializeToString()) == request
+
+
+def test_a_response_of_complete_houses_is_the_same(house_price: Version) -> None:
+    prices = [np.array([[21.5], [0.0]], np.float32)]
+    request = pb.PredictHousePriceRequest(houses=[pb.House(**dict.fromkeys(FEATURES, 1.0))] * 2)
+    short = HousePriceTask().read(request.SerializeToString())
+    answers = [HousePriceTask().respond(form, house_price, prices) for form in (short, request)]
+    assert len({pb.PredictHousePriceResponse.FromString(answer).SerializeToString() for answer in answers}) == 1
 
 
 # Texts.
@@ -222,7 +266,7 @@ def test_a_review_is_positive_from_one_half(models: Models) -> None:
         version,
         outputs(version, probability=[[0.5], [below]], known_words=[1.0, 0.25]),
     )
-    assert found == pb.PredictSentimentResponse(
+    assert pb.PredictSentimentResponse.FromString(found) == pb.PredictSentimentResponse(
         predictions=[
             pb.SentimentPrediction(sentiment=pb.SENTIMENT_POSITIVE, positive_probability=0.5, known_words=1.0),
             pb.SentimentPrediction(sentiment=pb.SENTIMENT_NEGATIVE, positive_probability=below, known_words=0.25),
@@ -255,8 +299,9 @@ def test_the_k_best_topics_best_first_and_equals_in_label_order(models: Models, 
     scores = [0.0] * 46
     scores[3], scores[40], scores[7], scores[11] = 0.5, 0.25, 0.125, 0.125
     request = pb.PredictTopicRequest(newswires=["a"], top_k=top_k)
-    response = TopicTask().respond(request, version, outputs(version, probability=[scores], known_words=[1.0]))
-    assert isinstance(response, pb.PredictTopicResponse)
+    response = pb.PredictTopicResponse.FromString(
+        TopicTask().respond(request, version, outputs(version, probability=[scores], known_words=[1.0]))
+    )
     [prediction] = response.predictions
     order = [3, 40, 7, 11, *(i for i in range(46) if i not in (3, 40, 7, 11))]
     assert [score.topic_id for score in prediction.topics] == order[:wanted]
@@ -268,8 +313,9 @@ def test_outputs_are_found_by_name_whatever_their_order(models: Models) -> None:
     version = models.resolve("sentiment", "")
     other = replace(version, outputs={"known_words": 1, "probability": 0})
     columns = [np.array([[0.75]], np.float32), np.array([0.5], np.float32)]
-    response = SentimentTask().respond(pb.PredictSentimentRequest(reviews=["a"]), other, columns)
-    assert isinstance(response, pb.PredictSentimentResponse)
+    response = pb.PredictSentimentResponse.FromString(
+        SentimentTask().respond(pb.PredictSentimentRequest(reviews=["a"]), other, columns)
+    )
     assert response.predictions[0].positive_probability == 0.75
 
 

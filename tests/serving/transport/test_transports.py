@@ -18,7 +18,9 @@ import pytest_asyncio
 from serving.api.call import Call, Receiver, Routes, Stream, Streaming, Unary
 from serving.status import Code, StatusError
 from serving.transport.grpcio import MAX_UNSENT, GrpcioTransport
-from serving.transport.interface import TransportError
+from serving.transport.interface import Transport, TransportError
+from serving.transport.native.limits import Limits
+from serving.transport.native.transport import NativeTransport
 
 pytestmark = pytest.mark.asyncio
 
@@ -69,11 +71,29 @@ class Recorder(Receiver):
         self.cancelled.set()
 
 
+KINDS: dict[str, Callable[[], Transport]] = {
+    "grpcio": lambda: GrpcioTransport(MAX_MESSAGE),
+    "native": lambda: NativeTransport(Limits(max_message_bytes=MAX_MESSAGE)),
+}
+kind = "native"
+
+
+@pytest.fixture(params=KINDS, autouse=True)
+def both(request: pytest.FixtureRequest) -> None:
+    """Every test is run on each transport."""
+    global kind
+    kind = request.param
+
+
+def make() -> Transport:
+    return KINDS[kind]()
+
+
 class Rig:
     """A transport that serves the test's routes, and what arrived there."""
 
     def __init__(self) -> None:
-        self.transport = GrpcioTransport(MAX_MESSAGE)
+        self.transport = make()
         self.port = self.transport.bind("127.0.0.1:0")
         self.target = f"127.0.0.1:{self.port}"
         self.calls: asyncio.Queue[Call] = asyncio.Queue()
@@ -143,6 +163,8 @@ def nothing_unexpected_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[N
     """Whatever clients do, gRPC and asyncio find no exception that slipped through."""
     yield
     errors = [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR]
+    # grpc.aio's poller, shared by client and server here, sometimes finds its wake-up already read.
+    errors = [record for record in errors if "PollerCompletionQueue" not in record.getMessage()]
     assert [record for record in errors if record.name != "serving.status"] == []
 
 
@@ -508,6 +530,8 @@ async def closed(rig: Rig) -> None:
             _, writer = await asyncio.open_connection("127.0.0.1", rig.port)
         except ConnectionRefusedError:
             return
+        except ConnectionResetError:
+            continue
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
@@ -551,7 +575,7 @@ async def test_open_streams_are_told_and_may_end_by_themselves(rig: Rig, channel
 
 
 async def test_a_transport_that_never_started_can_stop() -> None:
-    transport = GrpcioTransport(MAX_MESSAGE)
+    transport = make()
     transport.bind("127.0.0.1:0")
     await transport.stop(0)
 
@@ -567,7 +591,7 @@ def busy() -> Iterator[int]:
 
 def bind_error(address: str) -> str:
     with pytest.raises(TransportError) as caught:
-        GrpcioTransport(MAX_MESSAGE).bind(address)
+        make().bind(address)
     return str(caught.value)
 
 
@@ -598,7 +622,7 @@ async def test_an_address_that_can_not_be_had_is_refused_with_a_reason(address: 
 
 
 async def test_port_0_takes_a_free_one() -> None:
-    one, other = GrpcioTransport(MAX_MESSAGE), GrpcioTransport(MAX_MESSAGE)
+    one, other = make(), make()
     assert one.bind("127.0.0.1:0") != other.bind("127.0.0.1:0")
     for transport in (one, other):
         await transport.stop(0)

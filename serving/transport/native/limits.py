@@ -1,0 +1,44 @@
+"""How much a peer may ask of a connection: every number that bounds one, in one place."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one connection."""
+
+    max_message_bytes: int = 4 * 1024 * 1024
+    max_streams: int = 1024
+    """Calls in flight; announced as SETTINGS_MAX_CONCURRENT_STREAMS."""
+    max_header_block_bytes: int = 16 * 1024
+    """Encoded, over HEADERS and all its CONTINUATION frames: together with the bound on what it unpacks to,
+    this is what a flood of CONTINUATION frames meets."""
+    max_continuations: int = 16
+    """Frames of one header block after the first, empty ones counted."""
+    connection_window: int = 1024 * 1024
+    """Bytes of DATA that may be on their way to us at once."""
+    message_budget: int = 16 * 1024 * 1024
+    """Bytes beyond the default windows that large messages of one connection may hold together. A message is
+    given room for all of itself or waits, so that those that were given room always come to their end."""
+    patience: int = 2000
+    """Control frames (PING, SETTINGS, RST_STREAM, PRIORITY, WINDOW_UPDATE, empty DATA) that may come before
+    the next call is answered; every answered call gives `patience_per_call` back."""
+    patience_per_call: int = 20
+    patience_per_frame: int = 4
+    """What every DATA frame that we send gives back: clients acknowledge them, and ping to measure them."""
+    max_pings_without_calls: int = 10
+    """PINGs that may come in a row while no call is in flight, within `min_ping_interval` of each other."""
+    min_ping_interval: float = 5.0
+    preface_timeout: float = 10.0
+    """Seconds in which a connection must have said that it speaks HTTP/2."""
+    keepalive_interval: float = 60.0
+    """Seconds of silence after which the peer is pinged."""
+    keepalive_timeout: float = 20.0
+    """Seconds in which it must then have answered."""
+    write_buffer_bytes: int = 256 * 1024
+    """Unsent bytes beyond which no more is read from a peer that does not read either."""
+    stall_timeout: float = 30.0
+    """Seconds for which a peer may leave them unread before its connection is cut."""
+    max_age: float = math.inf
+    """Seconds after which a connection is asked to go, so that its calls spread over servers again."""

@@ -1,0 +1,93 @@
+"""The native transport: HTTP/2 and gRPC spoken directly on asyncio, for exactly this job."""
+
+import asyncio
+import logging
+import socket
+import ssl
+
+from serving.api.call import Routes
+from serving.transport.address import listen
+from serving.transport.native.connection import Connection
+from serving.transport.native.frames import PeerError
+from serving.transport.native.limits import Limits
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 1024
+ACCEPT_TURNS = 8
+
+
+class NativeTransport:
+    """Serves routes over connections of its own."""
+
+    def __init__(self, limits: Limits, tls: ssl.SSLContext | None = None) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.connections: set[Connection] = set()
+        self.stopping = False
+        """Connections that are made now are told to go at once."""
+        self._limits = limits
+        self._tls = tls
+        self._socket: socket.socket | None = None
+        self._server: asyncio.Server | None = None
+        self._empty = asyncio.Event()
+
+    def bind(self, address: str) -> int:
+        """See `Transport.bind`."""
+        self._socket = listen(address, BACKLOG)
+        return int(self._socket.getsockname()[1])
+
+    async def start(self, routes: Routes) -> None:
+        """See `Transport.start`."""
+        assert self._socket is not None  # noqa: S101 - bound first
+        self._server = await self.loop.create_server(
+            lambda: Connection(self, routes, self._limits), sock=self._socket, ssl=self._tls, backlog=BACKLOG
+        )
+
+    async def stop(self, grace: float) -> None:
+        """See `Transport.stop`."""
+        if self._server is None:
+            if self._socket is not None:
+                self._socket.close()
+            return
+        self.stopping = True
+        # Those who are in the backlog have connected: they are taken, and told to go like the others.
+        await _turns()
+        self._server.close()
+        await _turns()
+        for connection in tuple(self.connections):
+            connection.drain()
+        try:
+            async with asyncio.timeout(grace):
+                await self._all_gone()
+        except TimeoutError:
+            log.info("connections were still open at the end", extra={"connections": len(self.connections)})
+        for connection in tuple(self.connections):
+            connection.abort()
+        await self._all_gone()
+        await _turns()
+
+    async def _all_gone(self) -> None:
+        while self.connections:
+            self._empty.clear()
+            await self._empty.wait()
+
+    # What connections tell us.
+
+    def connection_gone(self) -> None:
+        """One fewer."""
+        if not self.connections:
+            self._empty.set()
+
+    def refused(self, peer: str, error: PeerError) -> None:
+        """A peer broke a rule, and its connection ends."""
+        log.info("connection ended", extra={"peer": peer, "code": error.code.name, "reason": str(error)})
+
+    def cut(self, peer: str, why: str) -> None:
+        """A peer was silent or stalled, and its connection is cut."""
+        log.info("connection cut", extra={"peer": peer, "reason": why})
+
+
+async def _turns() -> None:
+    """Let the loop turn until what was accepted is a connection: that takes asyncio a few callbacks."""
+    for _ in range(ACCEPT_TURNS):
+        await asyncio.sleep(0)
