@@ -74,7 +74,12 @@ def _serve(options: argparse.Namespace) -> int:
         return _fail(str(error), code=2)
     logs.configure(settings.log_format, settings.log_level)
     try:
-        uvloop.run(serve(settings, started))
+        if settings.workers > 1:
+            from serving.supervisor import Supervisor
+
+            Supervisor(settings, started).run()
+        else:
+            uvloop.run(serve(settings, started))
     except StartError as error:
         return _fail(str(error))
     if any(thread.name == LOADING for thread in threading.enumerate()):

@@ -34,6 +34,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     transport: Annotated[
         Literal["native", "grpcio"], Meta(description="how gRPC is spoken: grpcio, or native (new)")
     ] = "grpcio"
+    workers: Annotated[int, Meta(ge=1, le=256, description="processes on one gRPC port (native transport)")] = 1
     max_batch_rows: Annotated[int, Meta(ge=1, le=16_384), Meta(description="rows of one batch")] = 256
     max_queue_rows: Annotated[Count, Meta(description="rows that may wait for one model version")] = 8192
     max_batch_delay: Annotated[
@@ -80,11 +81,14 @@ def resolve(
         if name not in names:
             raise SettingsError(f"{source[name]}: {name} is not a setting; there are: {', '.join(names)}")
     try:
-        return msgspec.convert(merged, Settings, strict=False)
+        settings = msgspec.convert(merged, Settings, strict=False)
     except msgspec.ValidationError as error:
         name = str(error).rpartition("$.")[2].rstrip("`")
         where = f"{source[name]}: {name}={merged[name]!r}: " if name in source else ""
         raise SettingsError(f"{where}{str(error).partition(' - at ')[0]}") from error
+    if settings.workers > 1 and settings.transport != "native":
+        raise SettingsError(f"workers={settings.workers} needs transport=native: a socket can be shared only there")
+    return settings
 
 
 def _read(file: str) -> dict[str, Any]:

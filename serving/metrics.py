@@ -36,7 +36,7 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
             registry.register(collector)
-        instruments = Instruments()
+        self.instruments = instruments = Instruments()
         registry.register(instruments)
         version = ("model", "version")
         self._requests = instruments.counter(

@@ -4,9 +4,11 @@ import asyncio
 import gc
 import logging
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from serving.api import health as names
@@ -44,11 +46,22 @@ class StartError(Exception):
     """The server can't start; the message says why and what to do."""
 
 
+@dataclass(frozen=True)
+class Share:
+    """What a server gets from its supervisor, where it is one of several on a port."""
+
+    worker: int
+    listening: socket.socket
+    ready: Callable[[Metrics], None]
+    """To be called when it serves."""
+
+
 class Server:
     """One process, its ports and its models."""
 
-    def __init__(self, settings: Settings, started: float | None = None) -> None:
+    def __init__(self, settings: Settings, started: float | None = None, share: Share | None = None) -> None:
         self._settings = settings
+        self._share = share
         self._started = time.monotonic() if started is None else started
         self._stopping = asyncio.Event()
         self._hurried = asyncio.Event()
@@ -104,6 +117,11 @@ class Server:
     def _bind(self) -> None:
         # Ports first: a busy one is known before seconds are spent on models.
         settings = self._settings
+        if self._share is not None:
+            assert isinstance(self._transport, NativeTransport)  # noqa: S101 - the settings saw to it
+            self._transport.adopt(self._share.listening)
+            self._set_health(loaded=False)
+            return
         try:
             self.grpc_port = self._transport.bind(settings.grpc_address)
             self._set_health(loaded=False)
@@ -140,6 +158,11 @@ class Server:
             {**self._predictions.routes(), **self._health.routes(), **reflection.routes()},
         )
         self._set_health(loaded=True)
+        if self._share is not None:
+            seconds = round(time.monotonic() - self._started, 3)
+            log.info("worker ready", extra={"worker": self._share.worker, "seconds": seconds})
+            self._share.ready(self._metrics)
+            return
         host = self._settings.grpc_address.rpartition(":")[0]
         metrics_host = self._settings.metrics_address.rpartition(":")[0]
         log.info(
@@ -205,14 +228,14 @@ async def _on_daemon_thread(work: Callable[[], None]) -> None:
     await done
 
 
-async def serve(settings: Settings, started: float) -> None:
+async def serve(settings: Settings, started: float, share: Share | None = None) -> None:
     """Run a server to its end.
 
     Raises:
         StartError: it can't start.
     """
     try:
-        server = Server(settings, started)
+        server = Server(settings, started, share)
     except DeviceError as error:
         raise StartError(str(error)) from error
     await server.run()

@@ -7,6 +7,9 @@ from serving.transport.interface import TransportError
 
 MAX_PORT = 65_535
 
+BACKLOG = 1024
+"""Connections that may wait to be accepted."""
+
 
 def listen(address: str, backlog: int) -> socket.socket:
     """A socket that listens on `HOST:PORT`, of which HOST may be a name and PORT 0.

@@ -16,7 +16,8 @@ OTHER: dict[str, tuple[str, Any]] = {
     "grpc_address": ("[::1]:9000", "[::1]:9000"),
     "metrics_address": ("localhost:0", "localhost:0"),
     "device": ("cuda:1", "cuda:1"),
-    "transport": ("grpcio", "grpcio"),
+    "transport": ("native", "native"),
+    "workers": ("1", 1),  # more of them go with one transport only: see below
     "max_batch_rows": ("32", 32),
     "max_queue_rows": ("100", 100),
     "max_batch_delay": ("0.005", 0.005),
@@ -174,6 +175,12 @@ def test_a_flag_that_is_no_setting_is_refused() -> None:
 def test_yes_has_several_words(words: str) -> None:
     assert resolve({"strict_load": words}, {}).strict_load is True
     assert resolve({"strict_load": "false"}, {}).strict_load is False
+
+
+def test_several_workers_need_a_transport_that_shares_its_socket() -> None:
+    assert resolve({"transport": "native"}, {"TRIPTYCH_WORKERS": "4"}).workers == 4
+    with pytest.raises(SettingsError, match="workers=4 needs transport=native"):
+        resolve({}, {"TRIPTYCH_WORKERS": "4"})
 
 
 def test_every_setting_is_documented() -> None:

@@ -21,6 +21,8 @@ LAYERS = (
     ("serving.transport",),
     ("serving.probes", "serving.config", "serving.logs", "serving.memory"),
     ("serving.server", "serving.check"),
+    ("serving.worker",),
+    ("serving.supervisor",),
     ("serving.__main__",),
 )
 """From the lowest: a module imports from its own part and from lower layers only."""

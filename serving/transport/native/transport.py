@@ -6,14 +6,13 @@ import socket
 import ssl
 
 from serving.api.call import Routes
-from serving.transport.address import listen
+from serving.transport.address import BACKLOG, listen
 from serving.transport.native.connection import Connection
 from serving.transport.native.frames import PeerError
 from serving.transport.native.limits import Limits
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 1024
 ACCEPT_TURNS = 8
 
 
@@ -35,6 +34,10 @@ class NativeTransport:
         """See `Transport.bind`."""
         self._socket = listen(address, BACKLOG)
         return int(self._socket.getsockname()[1])
+
+    def adopt(self, listening: socket.socket) -> None:
+        """Listen on a socket that is shared with other processes, in place of `bind`."""
+        self._socket = listening
 
     async def start(self, routes: Routes) -> None:
         """See `Transport.start`."""

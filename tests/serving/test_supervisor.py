@@ -1,0 +1,38 @@
+"""Metrics of several workers, as one server's."""
+
+from serving.engine.device import CPU
+from serving.metrics import Metrics
+from serving.supervisor import _merged
+
+
+def counted(requests: int, rows: list[float], queued: int) -> Metrics:
+    metrics = Metrics()
+    version = metrics.served("topic", 1, CPU, "regression")
+    metrics.loaded("topic", 1, "ready")
+    metrics.watch_queue("topic", lambda: queued)
+    for _ in range(requests):
+        metrics.answered("topic", "1", "PredictTopic", "OK", 0.001)
+    for count in rows:
+        version.rows.observe(count)
+    return metrics
+
+
+def test_counts_add_up_and_states_do_not() -> None:
+    both = [list(counted(3, [1, 5], 7).instruments.collect()), list(counted(4, [5], 2).instruments.collect())]
+    values = {
+        (sample.name, sample.labels.get("le"), sample.labels.get("code")): sample.value
+        for metric in _merged(both)
+        for sample in metric.samples
+    }
+    assert values["triptych_requests_total", None, "OK"] == 7
+    assert values["triptych_queue_rows", None, None] == 9
+    assert values["triptych_batch_rows_bucket", "1.0", None] == 1
+    assert values["triptych_batch_rows_bucket", "8.0", None] == 3
+    assert values["triptych_batch_rows_sum", None, None] == 11
+    assert values["triptych_model_ready", None, None] == 1
+    assert values["triptych_model_info", None, None] == 1
+
+
+def test_a_worker_that_said_nothing_takes_nothing_away() -> None:
+    one = list(counted(3, [], 0).instruments.collect())
+    assert [m.samples for m in _merged([one, []])] == [m.samples for m in _merged([one])]
