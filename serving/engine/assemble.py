@@ -20,12 +20,12 @@ class Assembler:
     """
 
     def __init__(self, inputs: Sequence[InputSpec]) -> None:
-        self._inputs = inputs
+        self._inputs = [(spec, 0 if spec.datatype == "BYTES" else row_bytes(spec)) for spec in inputs]
 
     def __call__(self, pieces: Sequence[Piece]) -> Feed:
         """Graph inputs for the rows of `pieces`, in order."""
         feed: Feed = {}
-        for index, spec in enumerate(self._inputs):
+        for index, (spec, width) in enumerate(self._inputs):
             if spec.datatype == "BYTES":
                 texts: list[Any] = []
                 for request, start, stop in pieces:
@@ -35,7 +35,6 @@ class Assembler:
                 else:
                     feed[spec.name] = np.array([text.decode() for text in texts], dtype=np.object_)
             else:
-                width = row_bytes(spec)
                 data = b"".join(
                     [bytes(request.inputs[index])[start * width : stop * width] for request, start, stop in pieces]
                 )
