@@ -1,11 +1,12 @@
-"""The Python client: `PredictionClient`, `AsyncPredictionClient`, and the types of their answers.
+"""The Python client: `PredictionClient`, `AsyncPredictionClient`, their pipelines, and the types of their answers.
 
 Needs only grpcio and protobuf, so that an application can install it without a server's dependencies.
 """
 
-from serving.client.aio import AsyncPredictionClient
+from serving.client.aio import AsyncPipeline, AsyncPredictionClient
 from serving.client.client import PredictionClient
 from serving.client.errors import PredictionError
+from serving.client.pipeline import Pipeline
 from serving.client.types import (
     FEATURES,
     House,
@@ -20,10 +21,12 @@ from serving.client.types import (
 
 __all__ = [
     "FEATURES",
+    "AsyncPipeline",
     "AsyncPredictionClient",
     "House",
     "HouseFeatures",
     "HousePricePrediction",
+    "Pipeline",
     "PredictionClient",
     "PredictionError",
     "Predictions",

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import grpc
 
-from serving.client.messages import Call
+from serving.client.messages import PREDICT_STREAM, Call
 
 Address: TypeAlias = str | Sequence[str]
 """`host:port`, any other gRPC target such as `dns:///name:port`, or several `IP:port`."""
@@ -121,4 +121,9 @@ class Connection:
         and the retries bridge a short gap.
         """
         deadline = self._timeout if timeout is None else timeout
-        return self._channel.unary_unary(call.method)(call.request, timeout=deadline, metadata=self._metadata)
+        message = call.request.SerializeToString()
+        return self._channel.unary_unary(call.method)(message, timeout=deadline, metadata=self._metadata)
+
+    def _stream(self, messages: Any) -> Any:
+        """The answers, as they come, to what an iterator gives: one stream, without a deadline of its own."""
+        return self._channel.stream_stream(PREDICT_STREAM)(messages, metadata=self._metadata)

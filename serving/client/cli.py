@@ -107,7 +107,7 @@ def _command(run: Callable[..., None]) -> Callable[..., int]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return BROKEN_PIPE
         except (PredictionError, OSError, ValueError) as error:
-            print("triptych:", " ".join(_explain(error).split()), file=sys.stderr)
+            print("triptych:", _line(_explain(error)), file=sys.stderr)
             return FAILED
         return 0
 
@@ -216,7 +216,8 @@ def _show_sentiment(review: str, prediction: SentimentPrediction) -> str:
 
 def _show_topics(newswire: str, prediction: TopicPrediction) -> str:
     ranked = (
-        f"  {rank:>2}. {score.topic:<16} {score.probability:>6.1%}" for rank, score in enumerate(prediction.topics, 1)
+        f"  {rank:>2}. {_line(score.topic):<16} {score.probability:>6.1%}"
+        for rank, score in enumerate(prediction.topics, 1)
     )
     return "\n".join([f"known words {prediction.known_words:>4.0%}   {_excerpt(newswire)}", *ranked])
 
@@ -230,11 +231,16 @@ def _show_price(_: House, prediction: HousePricePrediction) -> str:
 
 
 def _excerpt(text: str) -> str:
-    """The beginning of a text on one line, in characters that the terminal shows and does not obey."""
-    line = " ".join(text[: 4 * EXCERPT].split())
+    """The beginning of a text on one line."""
+    line = _line(text[: 4 * EXCERPT])
     line = line if len(line) <= EXCERPT else line[: EXCERPT - 3] + "..."
     encoding = sys.stdout.encoding or "utf-8"
-    return "".join(c if c.isprintable() else "?" for c in line).encode(encoding, "replace").decode(encoding)
+    return line.encode(encoding, "replace").decode(encoding)
+
+
+def _line(text: str) -> str:
+    """Someone else's words on one line, in characters that the terminal shows and does not obey."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
 def seconds(text: str) -> float:

@@ -9,6 +9,8 @@ import grpc
 from serving.client import messages
 from serving.client.channel import Connection
 from serving.client.errors import translated
+from serving.client.items import MAX_IN_FLIGHT
+from serving.client.pipeline import Pipeline
 from serving.client.types import (
     HouseFeatures,
     HousePricePrediction,
@@ -68,6 +70,10 @@ class PredictionClient(Connection):
         Raises `PredictionError` with NOT_FOUND for a model that the server does not have.
         """
         return self._answer(messages.ready(model), timeout)
+
+    def pipeline(self, *, max_in_flight: int = MAX_IN_FLIGHT) -> Pipeline:
+        """Open one stream for many small calls: faster than as many calls of their own, and sticking to one server."""
+        return Pipeline(self._stream, self._timeout, max_in_flight)
 
     def close(self) -> None:
         """Close the connections; calls still in flight end with CANCELLED."""

@@ -25,7 +25,7 @@ class Received:
     method: str
     request: Any
     metadata: dict[str, str]
-    seconds_left: float
+    seconds_left: float | None
 
 
 class ScriptedServer:
@@ -35,13 +35,17 @@ class ScriptedServer:
         self.calls: list[Received] = []
         self.health = {"readiness": 1, "models/sentiment": 1, "models/topic": 2}
         self.called = threading.Event()
+        self.streams = 0
         self._misbehaviours: deque[Callable[[Any], bytes | None]] = deque()
+        self._on_items: deque[Callable[[Any, Any], list[Any]]] = deque()
+        self._held: list[Any] = []
         self._executor = ThreadPoolExecutor(8)
         self._server = grpc.server(self._executor)
         service = {
             "PredictSentiment": self._handler("PredictSentiment", pb.PredictSentimentRequest, self._sentiment),
             "PredictTopic": self._handler("PredictTopic", pb.PredictTopicRequest, self._topic),
             "PredictHousePrice": self._handler("PredictHousePrice", pb.PredictHousePriceRequest, self._house_price),
+            "PredictStream": grpc.stream_stream_rpc_method_handler(self._stream),
         }
         health = {"Check": self._handler("Check", health_pb2.HealthCheckRequest, self._check)}
         self._server.add_generic_rpc_handlers(
@@ -90,6 +94,40 @@ class ScriptedServer:
     def say(self, answer: bytes) -> None:
         """Answer the next call with these bytes."""
         self._misbehaviours.append(lambda context: answer)
+
+    def on_item(self, *scripts: Callable[[Any, Any], list[Any]]) -> None:
+        """Answer the next item of a stream, and those after it, with what these say of it and the stream's context."""
+        self._on_items.extend(scripts)
+
+    def hold(self, item: Any, context: Any) -> list[Any]:
+        """For `on_item`: an answer that comes with that to the next item that is released, or at the end."""
+        self._held.append(self.answer_to(item))
+        return []
+
+    def release(self, item: Any, context: Any) -> list[Any]:
+        """For `on_item`: the answer, and after it, last first, those that were held."""
+        held, self._held = self._held, []
+        return [self.answer_to(item), *reversed(held)]
+
+    def answer_to(self, item: Any) -> Any:
+        """The good answer to an item."""
+        kind = item.WhichOneof("request")
+        answer = {"sentiment": self._sentiment, "topic": self._topic, "house_price": self._house_price}[kind]
+        return pb.PredictStreamResponse(id=item.id, **{kind: answer(getattr(item, kind), None)})
+
+    def _stream(self, messages: Iterator[bytes], context: Any) -> Iterator[bytes]:
+        self.streams += 1
+        metadata = dict(context.invocation_metadata())
+        for message in messages:
+            item = pb.PredictStreamRequest.FromString(message)
+            self.calls.append(Received("PredictStream", item, metadata, context.time_remaining()))
+            self.called.set()
+            script = self._on_items.popleft() if self._on_items else lambda item, _: [self.answer_to(item)]
+            for answer in script(item, context):
+                yield answer if isinstance(answer, bytes) else answer.SerializeToString()
+        held, self._held = self._held, []
+        for answer in held:
+            yield answer.SerializeToString()
 
     def _handler(self, method: str, request_type: Any, answer: Callable[[Any, Any], Any]) -> Any:
         def handle(message: bytes, context: Any) -> bytes:

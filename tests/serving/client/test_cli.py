@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
+from protos.prediction.v1 import prediction_pb2 as pb
 from serving.client import FEATURES
 from serving.client.cli import add_commands
 
@@ -357,3 +358,21 @@ def test_nobody_there_is_one_line_of_a_process(server: Any, process: Any) -> Non
     child = process("models")
     out, err = child.communicate()
     assert (out, err.count("\n"), child.returncode) == ("", 1, 1)
+
+
+def test_an_answer_for_another_request_is_not_printed(server: Any, triptych: Cli) -> None:
+    prediction = pb.SentimentPrediction(sentiment=pb.SENTIMENT_POSITIVE)
+    server.say(pb.PredictSentimentResponse(predictions=[prediction]).SerializeToString())
+    code, out, err = triptych("predict", "sentiment", "one", "two")
+    assert (code, out) == (1, "")
+    assert err == "triptych: INTERNAL: the answer is not for this request: 1 predictions for 2 instances\n"
+
+
+def test_a_servers_words_do_not_command_the_terminal(server: Any, triptych: Cli) -> None:
+    server.fail(grpc.StatusCode.INTERNAL, "\x1b[2Jred\x07\u202e\x9b1m\nalert")
+    assert triptych("predict", "sentiment", "x") == (1, "", "triptych: INTERNAL: ?[2Jred???1m alert\n")
+    topics = [pb.TopicScore(topic="\x1b[31mearn")]
+    server.say(pb.PredictTopicResponse(predictions=[pb.TopicPrediction(topics=topics)]).SerializeToString())
+    code, out, _ = triptych("predict", "topic", "x")
+    assert code == 0
+    assert "?[31mearn" in out

@@ -262,8 +262,37 @@ async def test_an_answer_that_cannot_be_read(server: Any, connect: Connect, answ
     assert caught.value.code is grpc.StatusCode.INTERNAL
 
 
+@pytest.mark.parametrize(
+    ("method", "instances", "answer", "message"),
+    [
+        ("predict_sentiment", ["x", "y"], pb.PredictSentimentResponse(), "0 predictions for 2 instances"),
+        (
+            "predict_topic",
+            ["x", "y"],
+            pb.PredictTopicResponse(predictions=[pb.TopicPrediction()]),
+            "1 predictions for 2 instances",
+        ),
+        (
+            "predict_house_price",
+            [{}],
+            pb.PredictHousePriceResponse(predictions=[pb.HousePricePrediction()] * 2),
+            "2 predictions for 1 instances",
+        ),
+    ],
+)
+async def test_an_answer_with_too_few_or_too_many_predictions(
+    server: Any, connect: Connect, method: str, instances: Any, answer: Any, message: str
+) -> None:
+    server.say(answer.SerializeToString())
+    async with connect(server.address) as client:
+        with pytest.raises(PredictionError, match=f"the answer is not for this request: {message}") as caught:
+            await getattr(client, method)(instances)
+    assert caught.value.code is grpc.StatusCode.INTERNAL
+
+
 async def test_a_large_answer_is_let_in(server: Any, connect: Connect) -> None:
-    server.say(pb.PredictSentimentResponse(model="x" * 60 * 2**20).SerializeToString())
+    prediction = pb.SentimentPrediction(sentiment=pb.SENTIMENT_POSITIVE)
+    server.say(pb.PredictSentimentResponse(predictions=[prediction], model="x" * 60 * 2**20).SerializeToString())
     async with connect(server.address) as client:
         assert len((await client.predict_sentiment("x")).model) == 60 * 2**20
 
