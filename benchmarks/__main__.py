@@ -6,16 +6,19 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from rich.console import Console
 
-from benchmarks import load, machine, neighbours, quality, results, startup
+from benchmarks import load, machine, neighbours, quality, results, startup, traces, transports
 from benchmarks.datasets import ENVIRONMENT, find_data
 from benchmarks.machine import Cores
 from benchmarks.servers import ServerFailed
 from benchmarks.session import Reporter, Session
 
-BENCHMARKS: dict[str, ModuleType] = {module.NAME: module for module in (startup, load, neighbours, quality)}
+BENCHMARKS: dict[str, ModuleType] = {
+    module.NAME: module for module in (startup, load, transports, traces, neighbours, quality)
+}
 
 _LISTEN_SECONDS = 1.0
 _QUIET = 0.1
@@ -26,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the server on this machine.")
     parser.add_argument("names", nargs="*", metavar="BENCHMARK", help=f"{', '.join(BENCHMARKS)} (default: all)")
-    parser.add_argument("--quick", action="store_true", help="half a minute, to see that it works; nothing is kept")
+    parser.add_argument("--quick", action="store_true", help="a minute, to see that it works; nothing is kept")
     parser.add_argument(
         "--data", type=Path, help=f"folder of the data sets (default: {ENVIRONMENT}, or ../shared/data)"
     )
@@ -66,6 +69,7 @@ def _run(console: Console, session: Session, names: list[str]) -> int:
             console.print(table.rich())
         if one["rounds"] and not session.quick:
             results.save(one)
+            _draw(module, one)
             _write_page()
     console.print(f"{time.monotonic() - started:.0f} s")
     return 0
@@ -80,8 +84,15 @@ def _show(console: Console, names: list[str]) -> int:
         console.print(f"{one['date']}, {machine.summary(one['machine'])}", highlight=False)
         for table in BENCHMARKS[name].tables(one):
             console.print(table.rich())
+        _draw(BENCHMARKS[name], one)
     _write_page()
     return 0
+
+
+def _draw(module: ModuleType, one: dict[str, Any]) -> None:
+    """The picture of a benchmark that has one."""
+    if hasattr(module, "draw"):
+        module.draw(one)
 
 
 def _write_page() -> None:

@@ -38,6 +38,8 @@ class Job:
     connections: int = 1
     rate: float | None = None
     """Calls a second of all callers together, evenly spaced. None: a caller's next call follows its last answer."""
+    timeouts: tuple[float, ...] = (_TIMEOUT,)
+    """Seconds that a call may take, given in turn."""
 
 
 @dataclass(frozen=True)
@@ -159,10 +161,10 @@ async def _call(
             else:
                 begin = due
             due += job.callers / job.rate
-        message = messages[position % len(messages)]
+        message, timeout = messages[position % len(messages)], job.timeouts[position % len(job.timeouts)]
         position += 1
         try:
-            await call(message, timeout=_TIMEOUT)
+            await call(message, timeout=timeout)
         except grpc.aio.AioRpcError as error:
             errors[error.code().name] += 1
         else:

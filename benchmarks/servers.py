@@ -68,14 +68,15 @@ class Server:
 
 
 @contextmanager
-def real_server(core: int | None = None) -> Iterator[Server]:
-    """The server as anyone would start it, on `core`, serving `models/`.
+def real_server(core: int | None = None, transport: str | None = None) -> Iterator[Server]:
+    """The server as anyone would start it, on `core`, serving `models/`; None: with its default transport.
 
     Raises:
         ServerFailed: it does not start.
     """
     started = time.monotonic()
-    with _process(_SERVE, core) as process:
+    chosen = () if transport is None else ("--transport", transport)
+    with _process((*_SERVE, *chosen), core) as process:
         lines = _Lines(process.stderr)
         event = lines.find("serving")
         if event is None:
