@@ -72,7 +72,7 @@ class PeerError(Exception):
         self.code = code
 
 
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+def frame(kind: int, flags: int, stream: int, payload: bytes | memoryview = b"") -> bytes:
     """One frame, whole."""
     length = len(payload)
     return HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream) + payload

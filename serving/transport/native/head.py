@@ -3,6 +3,7 @@
 import base64
 import binascii
 import math
+import re
 from typing import Final, NamedTuple
 
 from serving.api.call import Metadata
@@ -18,7 +19,15 @@ _PSEUDO_FIELDS: Final = {b":method", b":scheme", b":path", b":authority"}
 _OWN_FIELDS: Final = {b"te", b"content-type", b"grpc-encoding", b"grpc-accept-encoding", b"content-length", b"host"}
 """Of the protocol, and so not metadata."""
 
+_NAME: Final = re.compile(rb"[!-9;-@\[-~]+")
+"""Of a field: visible ASCII, but no colon and no capital (RFC 9113, section 8.2.1)."""
+_BROKEN_VALUE: Final = re.compile(rb"[\0\r\n]")
+_CONTENT_TYPE: Final = re.compile(rb"application/grpc(?:[+;].*)?")
+"""gRPC-Web, for one, begins alike and is something else."""
+
 _MAX_KNOWN: Final = 1024
+_MAX_KNOWN_BYTES: Final = 1024
+"""Of a head's values, beyond which it is not worth keeping."""
 
 
 class Malformed(Exception):  # noqa: N818 - RFC 9113's own term
@@ -56,9 +65,10 @@ def read_head(fields: Fields) -> tuple[Head, float]:
     if head is None:
         head = _read(fields)
         # Metadata may be another for every request: only so many heads are kept.
-        if len(_known) >= _MAX_KNOWN:
-            _known.clear()
-        _known[fields] = head
+        if sum(len(value) for _, value in fields) <= _MAX_KNOWN_BYTES:
+            if len(_known) >= _MAX_KNOWN:
+                _known.clear()
+            _known[fields] = head
     return head, timeout
 
 
@@ -76,13 +86,15 @@ def _read(fields: Fields) -> Head:
     metadata: list[tuple[str, str | bytes]] = []
     regular = False
     for name, value in fields:
+        if _BROKEN_VALUE.search(value):
+            raise Malformed(f"the value of field {name!r}")
         if name.startswith(b":"):
             if regular or name in pseudo or name not in _PSEUDO_FIELDS:
                 raise Malformed(f"pseudo-field {name!r} is late, double or unknown")
             pseudo[name] = value
             continue
         regular = True
-        if not name or name != name.lower() or name in _CONNECTION_FIELDS:
+        if not _NAME.fullmatch(name) or name in _CONNECTION_FIELDS:
             raise Malformed(f"field {name!r}")
         if name in _OWN_FIELDS:
             own[name] = value
@@ -93,7 +105,7 @@ def _read(fields: Fields) -> Head:
     status, message = 200, ""
     if pseudo[b":method"] != b"POST":
         status, message = 405, "gRPC is POST"
-    elif not own.get(b"content-type", b"").startswith(b"application/grpc"):
+    elif not _CONTENT_TYPE.fullmatch(own.get(b"content-type", b"")):
         status, message = 415, "the content-type of gRPC is application/grpc"
     elif own.get(b"te") != b"trailers":
         status, message = 400, "te: trailers is missing: some proxy on the way may drop trailers"

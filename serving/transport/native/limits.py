@@ -27,6 +27,8 @@ class Limits:
     patience_per_call: int = 20
     patience_per_frame: int = 4
     """What every DATA frame that we send gives back: clients acknowledge them, and ping to measure them."""
+    patience_per_second: int = 200
+    """What time gives back: clients may cancel what is not answered in time."""
     max_pings_without_calls: int = 10
     """PINGs that may come in a row while no call is in flight, within `min_ping_interval` of each other."""
     min_ping_interval: float = 5.0
@@ -36,6 +38,9 @@ class Limits:
     """Seconds of silence after which the peer is pinged."""
     keepalive_timeout: float = 20.0
     """Seconds in which it must then have answered."""
+    max_unsent_bytes: int = 32 * 1024 * 1024
+    """Of answers that wait for the client to open its windows, beyond which no more is taken from its streams;
+    beyond twice as much, no unary call is begun either: so streams that are not read never block the others."""
     write_buffer_bytes: int = 256 * 1024
     """Unsent bytes beyond which no more is read from a peer that does not read either."""
     stall_timeout: float = 30.0

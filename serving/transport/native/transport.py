@@ -10,6 +10,7 @@ from serving.transport.address import BACKLOG, listen
 from serving.transport.native.connection import Connection
 from serving.transport.native.frames import PeerError
 from serving.transport.native.limits import Limits
+from serving.transport.native.link import Link
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ class NativeTransport:
 
     def __init__(self, limits: Limits, tls: ssl.SSLContext | None = None) -> None:
         self.loop = asyncio.get_running_loop()
-        self.connections: set[Connection] = set()
+        self.connections: set[Link] = set()
         self.stopping = False
         """Connections that are made now are told to go at once."""
         self._limits = limits
