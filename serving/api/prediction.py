@@ -26,7 +26,8 @@ MAX_STREAM_IN_FLIGHT = 1024
 Answer = Callable[[bytes | StatusError], None]
 """Takes a serialised response, or why there is none."""
 
-_STREAMED = {"sentiment": TASKS[0], "topic": TASKS[1], "house_price": TASKS[2]}
+_STREAMED = {task.model: task for task in TASKS}
+"""By the name that each has in a stream's item."""
 
 
 class PredictionService:
@@ -53,12 +54,7 @@ class PredictionService:
 
         exchange = Exchange(self, task, task.method, answer)
         call.on_cancel = exchange.cancel
-        if self.draining:
-            exchange.finish(shutting_down())
-            return
-        late = too_late(call.deadline, exchange.started)
-        if late:
-            exchange.finish(late)
+        if exchange.refused(call.deadline, self.draining):
             return
         try:
             if len(message) > SMALL_MESSAGE:
@@ -86,6 +82,13 @@ class Exchange:
         self._request: Any = None
         self._version: Version | None = None
         self._submitted: Request | None = None
+
+    def refused(self, deadline: float, draining: bool) -> bool:
+        """Finish at once, before any work, where the server is going or the deadline has passed."""
+        error = shutting_down() if draining else too_late(deadline, self.started)
+        if error is not None:
+            self.finish(error)
+        return error is not None
 
     def start(self, request: Any, context: Context) -> None:
         """Hand the request to the engine, or finish at once with what is wrong with it."""
@@ -169,9 +172,6 @@ class _PredictStream(Receiver):
             self._refused()
             self._stream.finish(_unreadable(pb.PredictStreamRequest))
             return
-        if self._draining:
-            self._send(item.id, shutting_down())
-            return
         kind = item.WhichOneof("request")
         if kind is None:
             self._refused()
@@ -187,9 +187,7 @@ class _PredictStream(Receiver):
             self._maybe_finish()
 
         exchange = Exchange(self._service, task, "PredictStream", answer)
-        late = too_late(self._stream.deadline, exchange.started)
-        if self._service.draining or late:
-            exchange.finish(late or shutting_down())
+        if exchange.refused(self._stream.deadline, self._draining or self._service.draining):
             return
         self._open.add(exchange)
         if len(self._open) == MAX_STREAM_IN_FLIGHT:
