@@ -60,7 +60,7 @@ def _serve(options: argparse.Namespace) -> int:
     started = time.monotonic()
     # Until the server listens to them itself: nothing is lost yet, and a container's first process has no default.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
+        signal.signal(number, lambda *_: os._exit(0))  # an exception would surface within some import
     import uvloop
 
     from serving import logs

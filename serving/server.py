@@ -163,16 +163,7 @@ class Server:
             log.info("worker ready", extra={"worker": self._share.worker, "seconds": seconds})
             self._share.ready(self._metrics)
             return
-        host = self._settings.grpc_address.rpartition(":")[0]
-        metrics_host = self._settings.metrics_address.rpartition(":")[0]
-        log.info(
-            "serving",
-            extra={
-                "grpc": f"{host}:{self.grpc_port}",
-                "metrics": f"http://{metrics_host}:{self.metrics_port}/metrics",
-                "seconds": round(time.monotonic() - self._started, 3),
-            },
-        )
+        announce(self._settings, self.grpc_port, self.metrics_port, self._started)
 
     async def _drain(self) -> None:
         settings = self._settings
@@ -209,6 +200,20 @@ class Server:
             health.set(service, serving)
         for name, has_version in ready.items():
             health.set(f"models/{name}", serving and has_version)
+
+
+def announce(settings: Settings, grpc_port: int, metrics_port: int, started: float) -> None:
+    """Say that the server serves, and where."""
+    host = settings.grpc_address.rpartition(":")[0]
+    metrics_host = settings.metrics_address.rpartition(":")[0]
+    log.info(
+        "serving",
+        extra={
+            "grpc": f"{host}:{grpc_port}",
+            "metrics": f"http://{metrics_host}:{metrics_port}/metrics",
+            "seconds": round(time.monotonic() - started, 3),
+        },
+    )
 
 
 async def _on_daemon_thread(work: Callable[[], None]) -> None:

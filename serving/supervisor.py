@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 from serving import worker
 from serving.config import Settings
 from serving.probes import Probes
-from serving.server import SAME_SIGNAL_SECONDS, StartError
+from serving.server import SAME_SIGNAL_SECONDS, StartError, announce
 from serving.transport.address import BACKLOG, listen
 from serving.transport.interface import TransportError
 
@@ -121,6 +121,7 @@ class Supervisor(Collector):
 
     def _watch(self, metrics_port: int) -> None:
         """Start workers, and again whenever one is missing."""
+        settings = self._settings
         while not self._stopping:
             now = time.monotonic()
             for place in self._places:
@@ -137,7 +138,8 @@ class Supervisor(Collector):
             for place in self._places:
                 self._look(place)
             if not self._serving and all(place.ready for place in self._places):
-                self._announce(metrics_port)
+                self._serving = True
+                announce(settings, self._socket.getsockname()[1], metrics_port, self._started)
 
     def _start(self, place: _Place) -> None:
         ours, theirs = self._spawn.Pipe()
@@ -172,20 +174,6 @@ class Supervisor(Collector):
         with place.scraping:
             place.process, place.ready = None, False
             place.pipe.close()
-
-    def _announce(self, metrics_port: int) -> None:
-        self._serving = True
-        host = self._settings.grpc_address.rpartition(":")[0]
-        metrics_host = self._settings.metrics_address.rpartition(":")[0]
-        log.info(
-            "serving",
-            extra={
-                "grpc": f"{host}:{self._socket.getsockname()[1]}",
-                "metrics": f"http://{metrics_host}:{metrics_port}/metrics",
-                "workers": len(self._places),
-                "seconds": round(time.monotonic() - self._started, 3),
-            },
-        )
 
     def _stop(self) -> None:
         """Let every worker finish what it took; whoever is asked twice hurries."""

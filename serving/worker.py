@@ -24,7 +24,7 @@ def main(number: int, settings: Settings, listening: socket.socket, pipe: Any) -
     """Run worker `number` to its end: the entry point of a spawned process."""
     started = time.monotonic()
     for received in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(received, lambda *_: sys.exit(0))
+        signal.signal(received, lambda *_: os._exit(0))  # see serving.__main__
     import uvloop
 
     from serving.server import Share, StartError, serve
