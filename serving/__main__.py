@@ -51,7 +51,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(flag, default=argparse.SUPPRESS, nargs="?", const="true", help=description)
         else:
             metavar = {int: "N", float: "SECONDS"}.get(type(default), "VALUE")
-            help_text = f"{description} (default: {default})"
+            help_text = f"{description} (default: {'none' if default == '' else default})"
             parser.add_argument(flag, default=argparse.SUPPRESS, metavar=metavar, help=help_text)
     parser.epilog = f"Every flag is also an environment variable ({PREFIX}MAX_BATCH_ROWS) and a key of the file."
 
@@ -64,12 +64,13 @@ def _serve(options: argparse.Namespace) -> int:
     import uvloop
 
     from serving import logs
-    from serving.config import SettingsError, resolve
+    from serving.config import SettingsError, check_files, resolve
     from serving.server import LOADING, StartError, serve
 
     flags = {name: value for name, value in vars(options).items() if name not in ("func", "config")}
     try:
         settings = resolve(flags, file=options.config)
+        check_files(settings)
     except SettingsError as error:
         return _fail(str(error), code=2)
     logs.configure(settings.log_format, settings.log_level)

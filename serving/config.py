@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from serving.transport.tls import Tls, TlsError
+
 PREFIX = "TRIPTYCH_"
 
 Address = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):[0-9]{1,5}$", description="HOST:PORT")]
@@ -34,6 +36,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     transport: Annotated[
         Literal["native", "grpcio"], Meta(description="how gRPC is spoken: grpcio, or native (new)")
     ] = "grpcio"
+    tls_certificate: Annotated[
+        str, Meta(description="PEM file of the server's certificate and those that lead to its root; without, no TLS")
+    ] = ""
+    tls_key: Annotated[str, Meta(description="PEM file of its private key")] = ""
+    tls_client_ca: Annotated[
+        str, Meta(description="PEM file of the certificates that clients' own must lead to; without, they need none")
+    ] = ""
+    max_connection_age_seconds: Annotated[
+        Seconds, Meta(description="seconds after which a connection is asked to go, give or take a tenth; 0 is never")
+    ] = 0.0
     workers: Annotated[int, Meta(ge=1, le=256, description="processes on one gRPC port (native transport)")] = 1
     max_batch_rows: Annotated[int, Meta(ge=1, le=16_384), Meta(description="rows of one batch")] = 256
     max_queue_rows: Annotated[Count, Meta(description="rows that may wait for one model version")] = 8192
@@ -51,6 +63,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     strict_load: Annotated[bool, Meta(description="exit where any model version fails to load")] = False
     log_format: Annotated[Literal["auto", "text", "json"], Meta(description="auto is text on a terminal")] = "auto"
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least level logged")] = "info"
+
+    @property
+    def tls(self) -> Tls | None:
+        """The files of TLS, where there is to be any."""
+        if not self.tls_certificate:
+            return None
+        return Tls(self.tls_certificate, self.tls_key, self.tls_client_ca)
 
 
 def resolve(
@@ -88,7 +107,27 @@ def resolve(
         raise SettingsError(f"{where}{str(error).partition(' - at ')[0]}") from error
     if settings.workers > 1 and settings.transport != "native":
         raise SettingsError(f"workers={settings.workers} needs transport=native: a socket can be shared only there")
+    for name, other in _TOGETHER:
+        if getattr(settings, name) and not getattr(settings, other):
+            raise SettingsError(f"{source[name]}: {name}={getattr(settings, name)!r} needs {other}")
     return settings
+
+
+_TOGETHER = (("tls_certificate", "tls_key"), ("tls_key", "tls_certificate"), ("tls_client_ca", "tls_certificate"))
+"""Settings that mean nothing without another."""
+
+
+def check_files(settings: Settings) -> None:
+    """See that what the settings name can be used, before anything is done with it.
+
+    Raises:
+        SettingsError: it can't.
+    """
+    try:
+        if settings.tls is not None:
+            settings.tls.context()
+    except TlsError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _read(file: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
+from prometheus_client.registry import Collector
 
 from serving.engine.batcher import Batch, Execution
 from serving.engine.request import Request
@@ -23,6 +24,9 @@ LOAD_OUTCOMES = ("ready", "checksum", "signature", "golden", "load_error")
 REJECTIONS = ("queue_full", "too_late", "expired", "cancelled", "invalid", "draining", "unauthorised")
 REASONS = ("full", "idle", "delay", "deadline", "drain")
 
+PROCESS_COLLECTORS: tuple[Collector, ...] = (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR)
+"""What Prometheus shows of every process: `process_*` and `python_*`."""
+
 
 class _Answered(NamedTuple):
     total: Value
@@ -34,7 +38,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+        for collector in PROCESS_COLLECTORS:
             registry.register(collector)
         self.instruments = instruments = Instruments()
         registry.register(instruments)

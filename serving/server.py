@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import math
 import signal
 import socket
 import threading
@@ -31,6 +32,7 @@ from serving.transport.grpcio import GrpcioTransport
 from serving.transport.interface import Transport, TransportError
 from serving.transport.native import limits as native
 from serving.transport.native.transport import NativeTransport
+from serving.transport.tls import TlsError
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +172,7 @@ class Server:
         self._set_health(loaded=True)
         log.info("stopping", extra={"lame_duck_seconds": settings.lame_duck_seconds})
         await self._pause(settings.lame_duck_seconds)
-        self._predictions.draining = True
+        self._predictions.draining = not self._transport.serves_to_the_last
         stop = asyncio.ensure_future(self._transport.stop(settings.drain_seconds))
         hurried = asyncio.ensure_future(self._hurried.wait())
         await asyncio.wait({stop, hurried}, return_when=asyncio.FIRST_COMPLETED)
@@ -241,12 +243,13 @@ async def serve(settings: Settings, started: float, share: Share | None = None) 
     """
     try:
         server = Server(settings, started, share)
-    except DeviceError as error:
+    except (DeviceError, TlsError) as error:
         raise StartError(str(error)) from error
     await server.run()
 
 
 def _transport(settings: Settings) -> Transport:
+    max_age = settings.max_connection_age_seconds or math.inf
     if settings.transport == "grpcio":
-        return GrpcioTransport(settings.max_message_bytes)
-    return NativeTransport(native.Limits(max_message_bytes=settings.max_message_bytes))
+        return GrpcioTransport(settings.max_message_bytes, settings.tls, max_age=max_age)
+    return NativeTransport(native.Limits(max_message_bytes=settings.max_message_bytes, max_age=max_age), settings.tls)

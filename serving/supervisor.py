@@ -7,11 +7,12 @@ taken by another. Workers are spawned, not forked: each has its own models, thre
 import contextlib
 import logging
 import multiprocessing
+import operator
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -23,6 +24,7 @@ from prometheus_client.registry import Collector
 
 from serving import worker
 from serving.config import Settings
+from serving.metrics import PROCESS_COLLECTORS
 from serving.probes import Probes
 from serving.server import SAME_SIGNAL_SECONDS, StartError, announce
 from serving.transport.address import BACKLOG, listen
@@ -41,8 +43,15 @@ SPARE_SECONDS = 5.0
 SCRAPE_SECONDS = 1.0
 """In which a worker must have said what it counted."""
 
-_CURRENT_STATE = ("triptych_model_info", "triptych_model_ready")
-"""Gauges that every worker has alike; all others add up."""
+RESTARTS = "triptych_worker_restarts_total"
+
+_NOT_ADDED: dict[str, Callable[[float, float], float]] = {
+    "triptych_model_info": max,
+    "triptych_model_ready": max,
+    "python_info": max,
+    "process_start_time_seconds": min,
+}
+"""What every process has alike, or what tells when the first began; all else adds up."""
 
 
 @dataclass
@@ -98,9 +107,10 @@ class Supervisor(Collector):
             self._probes.stop()
 
     def collect(self) -> Iterator[Metric]:
-        """The workers' metrics, added up."""
-        yield from _merged(self._scrape(place) for place in self._places)
-        restarts = CounterMetricFamily("triptych_worker_restarts_total", "Workers that died and were replaced.")
+        """The workers' metrics, added up; to memory, CPU time and the like this process adds its own."""
+        own = [metric for collector in PROCESS_COLLECTORS for metric in collector.collect()]
+        yield from _merged([own, *map(self._scrape, self._places)])
+        restarts = CounterMetricFamily(RESTARTS, "Workers that died and were replaced.")
         restarts.add_metric([], self._restarts)
         yield restarts
 
@@ -227,10 +237,8 @@ def _merged(scrapes: Iterable[list[Metric]]) -> Iterator[Metric]:
             _, values = merged.setdefault(metric.name, (metric, {}))
             for sample in metric.samples:
                 key = (sample.name, tuple(sample.labels.items()))
-                if sample.name in _CURRENT_STATE:
-                    values[key] = max(values.get(key, 0.0), sample.value)
-                else:
-                    values[key] = values.get(key, 0.0) + sample.value
+                together: Callable[[float, float], float] = _NOT_ADDED.get(sample.name, operator.add)
+                values[key] = together(values[key], sample.value) if key in values else sample.value
     for metric, values in merged.values():
         total = Metric(metric.name, metric.documentation, metric.type)
         for (name, labels), value in values.items():

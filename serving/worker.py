@@ -46,6 +46,6 @@ def _answer(pipe: Any, metrics: Metrics) -> None:
     """Give the metrics to who asks, for as long as there is somebody."""
     try:
         while pipe.recv() == METRICS:
-            pipe.send(list(metrics.instruments.collect()))
+            pipe.send(list(metrics.registry.collect()))
     except (EOFError, OSError):
         os.kill(os.getpid(), signal.SIGTERM)

@@ -106,7 +106,9 @@ def unimplemented(method: str) -> StatusError:
 
 def shutting_down() -> StatusError:
     """UNAVAILABLE for what is not started any more."""
-    return StatusError(Code.UNAVAILABLE, "the server is shutting down; try another", reason="draining")
+    return StatusError(
+        Code.UNAVAILABLE, "the server, or this connection to it, is shutting down; try another", reason="draining"
+    )
 
 
 def too_late(deadline: float, now: float) -> StatusError | None:

@@ -9,16 +9,14 @@ from google.protobuf.message import DecodeError, Message
 
 from protos.prediction.v1 import prediction_pb2 as pb
 from serving.api.call import Call, Context, Receiver, Routes, Stream, Streaming, Unary, shutting_down, too_late
-from serving.api.tasks import TASKS, Task, check_instances
+from serving.api.instances import SMALL_MESSAGE, check_instances, check_item
+from serving.api.tasks import TASKS, Task
 from serving.engine.request import Outputs, Request
 from serving.metrics import UNKNOWN, Metrics
 from serving.repository.models import Models, Version
 from serving.status import Code, StatusError, fault, invalid
 
 SERVICE = pb.DESCRIPTOR.services_by_name["PredictionService"].full_name
-
-SMALL_MESSAGE = 32 * 1024
-"""Bytes up to which a message is parsed as it is; instances of a larger one are counted first."""
 
 MAX_STREAM_IN_FLIGHT = 1024
 """Unanswered items of one stream beyond which no more of it is read."""
@@ -165,6 +163,8 @@ class _PredictStream(Receiver):
 
     def message(self, message: bytes) -> None:
         """Start one item."""
+        if len(message) > SMALL_MESSAGE and self._too_many(message):
+            return
         try:
             item = pb.PredictStreamRequest.FromString(message)
         except DecodeError:
@@ -211,6 +211,18 @@ class _PredictStream(Receiver):
             self._stream.finish()
         elif self._draining:
             self._stream.finish(shutting_down())
+
+    def _too_many(self, message: bytes) -> bool:
+        """Answer an item that would be too much to parse; whether it is one."""
+        found = check_item(message, self._service.models.max_rows)
+        if found is None:
+            return False
+        if found.task is None:
+            self._refused()
+            self._send(found.id, found.error)
+        else:
+            Exchange(self._service, found.task, "PredictStream", partial(self._send, found.id)).finish(found.error)
+        return True
 
     def _refused(self) -> None:
         """Count an item of which not even the model is known."""

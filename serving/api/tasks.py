@@ -229,36 +229,6 @@ def _signature_problem(
     return None
 
 
-def check_instances(task: Task, message: bytes, most: int) -> None:
-    """Refuse a message of more than `most` instances without making an object of each.
-
-    Every request has its instances in field 1. Walks the message's fields only so far; what is odd about
-    them is left to the parser.
-
-    Raises:
-        StatusError: INVALID_ARGUMENT.
-    """
-    position = count = 0
-    while position < len(message) and message[position] == _INSTANCE_TAG:
-        count += 1
-        if count > most:
-            field = task.request.DESCRIPTOR.fields_by_number[1].name
-            raise invalid(f"{field}: more than {most} instances in one request (--max-queue-rows)")
-        length = shift = 0
-        position += 1
-        while position < len(message):
-            byte = message[position]
-            position += 1
-            length |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80 or shift > 35:
-                break
-        position += length
-
-
-_INSTANCE_TAG = 1 << 3 | 2
-
-
 def _check_count(field: str, count: int, version: Version) -> None:
     if not count:
         raise invalid(f"{field}: at least one is needed, got none")

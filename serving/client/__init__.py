@@ -7,6 +7,7 @@ from serving.client.aio import AsyncPipeline, AsyncPredictionClient
 from serving.client.client import PredictionClient
 from serving.client.errors import PredictionError
 from serving.client.pipeline import Pipeline
+from serving.client.tls import Tls
 from serving.client.types import (
     FEATURES,
     House,
@@ -32,6 +33,7 @@ __all__ = [
     "Predictions",
     "Sentiment",
     "SentimentPrediction",
+    "Tls",
     "TopicPrediction",
     "TopicScore",
 ]

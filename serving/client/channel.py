@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeAlias
 import grpc
 
 from serving.client.messages import PREDICT_STREAM, Call
+from serving.client.tls import Tls
 
 Address: TypeAlias = str | Sequence[str]
 """`host:port`, any other gRPC target such as `dns:///name:port`, or several `IP:port`."""
@@ -93,25 +94,35 @@ class Connection:
         address: Address | None = None,
         *,
         timeout: float = 10.0,
+        tls: Tls | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         metadata: Metadata = (),
     ) -> None:
-        """Make a client, which connects with its first call. Raises ValueError for a list that is not of `IP:port`.
+        """Make a client, which connects with its first call.
+
+        Raises ValueError for a list that is not of `IP:port`, and OSError for a file of `tls` that can't be read.
 
         Args:
             address: `host:port`, another gRPC target, or a list of `IP:port`; every address that the
                 target stands for takes its turn. None: the environment's TRIPTYCH_ADDRESS, else localhost:8001.
             timeout: seconds a call may take, its retries included, unless it says otherwise.
-            credentials: for TLS, from `grpc.ssl_channel_credentials`. None: no encryption.
+            tls: for a server that speaks it. None: no encryption.
+            credentials: what else gRPC can do, instead of `tls`.
             metadata: sent with every call.
 
         """
         self._timeout = timeout
         self._metadata = tuple(metadata)
+        options = [*OPTIONS]
+        if tls is not None:
+            if credentials is not None:
+                raise ValueError("give either tls or credentials")
+            credentials = tls.credentials()
+            options += tls.options()
         self._channel = (
-            self._grpc.insecure_channel(target(address), options=OPTIONS)
+            self._grpc.insecure_channel(target(address), options=options)
             if credentials is None
-            else self._grpc.secure_channel(target(address), credentials, options=OPTIONS)
+            else self._grpc.secure_channel(target(address), credentials, options=options)
         )
 
     def _start(self, call: Call[Any], timeout: float | None) -> Any:

@@ -15,6 +15,7 @@ from serving.client.channel import DEFAULT_ADDRESS
 from serving.client.client import PredictionClient
 from serving.client.errors import PredictionError
 from serving.client.reading import STDIN, batches, houses, texts
+from serving.client.tls import Tls
 from serving.client.types import (
     FEATURES,
     House,
@@ -44,6 +45,12 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     connection.add_argument(
         "--timeout", type=seconds, default=10.0, metavar="SECONDS", help="for each request (default: 10)"
     )
+
+    connection.add_argument("--tls", action="store_true", help="speak TLS, and trust the public authorities")
+    connection.add_argument("--tls-ca", metavar="FILE", help="speak TLS, and trust these certificates instead")
+    connection.add_argument("--tls-certificate", metavar="FILE", help="your own certificate, for a server that asks")
+    connection.add_argument("--tls-key", metavar="FILE", help="its private key")
+    connection.add_argument("--tls-server-name", metavar="NAME", help="the server's, where the address has another")
 
     models = commands.add_parser("models", parents=[connection], help="list the server's models and their state")
     models.set_defaults(func=_models)
@@ -124,9 +131,16 @@ def _explain(error: Exception) -> str:
     return f"{error}{notes}{hint}"
 
 
+def _connect(arguments: argparse.Namespace) -> PredictionClient:
+    names = ("ca", "certificate", "key", "server_name")
+    given = {name: value for name in names if (value := getattr(arguments, f"tls_{name}")) is not None}
+    tls = Tls(**given) if given or arguments.tls else None
+    return PredictionClient(arguments.address, timeout=arguments.timeout, tls=tls)
+
+
 @_command
 def _models(arguments: argparse.Namespace) -> None:
-    with PredictionClient(arguments.address, timeout=arguments.timeout) as client:
+    with _connect(arguments) as client:
         for model in MODELS:
             print(f"{model:<12} {_state(client, model)}")
 
@@ -183,7 +197,7 @@ def _predict(
 ) -> None:
     """Ask for as many instances at a time as fit, and print their predictions as they come."""
     done = 0
-    with PredictionClient(arguments.address, timeout=arguments.timeout) as client:
+    with _connect(arguments) as client:
         for batch in batches(instances):
             try:
                 answer = ask(client, batch)

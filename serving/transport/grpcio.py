@@ -13,7 +13,8 @@ import grpc.aio
 from serving.api.call import Call, Receiver, Routes, Stream, Streaming, Unary, unimplemented
 from serving.status import StatusError, fault
 from serving.transport.address import listen
-from serving.transport.interface import TransportError
+from serving.transport.interface import AGE_GRACE_SECONDS, TransportError
+from serving.transport.tls import HANDSHAKE_SECONDS, Tls
 
 PUSHBACK = "grpc-retry-pushback-ms"
 
@@ -30,7 +31,7 @@ SETTLE_SECONDS = 0.5
 QUIET_SECONDS = 0.02
 """At the end, new calls are refused until none has come for the one, or the other has passed."""
 
-MAX_PORT = 65535
+_MAX_MILLISECONDS = 2**31 - 1
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -38,10 +39,25 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 class GrpcioTransport:
     """Serves routes through a `grpc.aio` server."""
 
-    def __init__(self, max_message_bytes: int) -> None:
+    serves_to_the_last = False
+
+    def __init__(
+        self,
+        max_message_bytes: int,
+        tls: Tls | None = None,
+        *,
+        max_age: float = math.inf,
+        age_grace: float = AGE_GRACE_SECONDS,
+        handshake_timeout: float = HANDSHAKE_SECONDS,
+    ) -> None:
         self._live = _Live()
+        self._credentials = None if tls is None else tls.credentials()
+        # gRPC's core varies it by a tenth by itself (gRFC A9).
+        ages = (("grpc.max_connection_age_ms", max_age), ("grpc.max_connection_age_grace_ms", age_grace))
         self._server = grpc.aio.server(
             options=[
+                *((name, _milliseconds(seconds)) for name, seconds in ages if max_age < math.inf),
+                ("grpc.server_handshake_timeout_ms", _milliseconds(handshake_timeout)),
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_concurrent_streams", MAX_CONCURRENT_STREAMS),
@@ -58,6 +74,8 @@ class GrpcioTransport:
         # Tried first: grpc keeps the system's reason to itself, and writes to standard error instead.
         listen(address, backlog=1).close()
         try:
+            if self._credentials is not None:
+                return int(self._server.add_secure_port(address, self._credentials))
             return int(self._server.add_insecure_port(address))
         except RuntimeError as error:
             raise TransportError(f"can't listen on {address}: {error}") from error
@@ -161,6 +179,10 @@ async def _abort(context: Any, error: StatusError) -> bytes:
         # The client is gone, and with it who would be told.
         raise asyncio.CancelledError from None
     raise AssertionError("unreachable: abort raises")
+
+
+def _milliseconds(seconds: float) -> int:
+    return min(math.ceil(seconds * 1e3), _MAX_MILLISECONDS)
 
 
 def _headers(context: Any) -> tuple[Any, float, str]:

@@ -1,6 +1,6 @@
 """What a server asks of a transport, however it speaks gRPC."""
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from serving.api.call import Routes
 
@@ -9,8 +9,15 @@ class TransportError(Exception):
     """An address that can't be listened on; the message says which and why."""
 
 
+AGE_GRACE_SECONDS: Final = 60.0
+"""After a connection was asked to go for its age, in which the calls on it must come to their end."""
+
+
 class Transport(Protocol):
     """Carries calls between clients and routes."""
+
+    serves_to_the_last: bool
+    """Whether `stop` sees to it that no call which reaches a route is lost. Else the routes must refuse them."""
 
     def bind(self, address: str) -> int:
         """Take `HOST:PORT`; connections wait until `start`. Returns the port, chosen by the system where it was 0.

@@ -11,6 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import grpc
+
+from serving.client import Tls
+from tests.serving.certificates import Certificates
+
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "models"
 READY_SECONDS = 60.0
@@ -20,7 +25,17 @@ EXIT_SECONDS = 60.0
 class ServerProcess:
     """`python -m serving serve` on ports of its own, or on those given."""
 
-    def __init__(self, *flags: str, models: Path = MODELS, grpc: str = "127.0.0.1:0") -> None:
+    def __init__(
+        self,
+        *flags: str,
+        models: Path = MODELS,
+        grpc: str = "127.0.0.1:0",
+        certificates: Certificates | None = None,
+    ) -> None:
+        self.ca = None if certificates is None else certificates.ca
+        if certificates is not None:
+            own = certificates.server
+            flags = (*flags, "--tls-certificate", own.certificate, "--tls-key", own.key)
         self.lines: list[dict[str, Any]] = []
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self.process = subprocess.Popen(
@@ -60,6 +75,17 @@ class ServerProcess:
         self.port = int(self.address.rpartition(":")[2])
         self.metrics = event["metrics"]
         return self
+
+    @property
+    def tls(self) -> Tls | None:
+        """What the Python client needs to reach it."""
+        return None if self.ca is None else Tls(self.ca)
+
+    def channel(self, options: Any = None) -> Any:
+        """grpcio's own."""
+        if self.tls is None:
+            return grpc.insecure_channel(self.address, options)
+        return grpc.secure_channel(self.address, self.tls.credentials(), options)
 
     @property
     def output(self) -> str:

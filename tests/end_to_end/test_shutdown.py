@@ -18,8 +18,11 @@ import pytest
 
 from protos.prediction.v1 import prediction_pb2 as pb
 from serving.client import AsyncPredictionClient
+from serving.transport.native import frames
 from tests.end_to_end.server import MODELS, ServerProcess
+from tests.serving.transport.native.client import Client
 
+HOUSE_PRICE = "/prediction.v1.PredictionService/PredictHousePrice"
 SENTIMENT = "/prediction.v1.PredictionService/PredictSentiment"
 REQUEST = pb.PredictSentimentRequest(reviews=["A film that I would not have missed. " * 20] * 4)
 
@@ -132,6 +135,33 @@ async def test_readiness_goes_first_and_serving_goes_on(transport: str) -> None:
             assert not await client.is_ready("sentiment")
             assert len(await client.predict_sentiment("Still there?")) == 1
         assert await asyncio.to_thread(server.exit_code) == 0
+
+
+@pytest.mark.asyncio
+async def test_a_call_that_crosses_the_first_goodbye_is_served() -> None:
+    """RFC 9113, section 6.8: until its client has seen GOAWAY, a server goes on taking what it sends."""
+    house = pb.PredictHousePriceRequest(houses=[pb.House(rooms=6)]).SerializeToString()
+    with ServerProcess("--transport", "native") as server:
+        server.wait_ready()
+        async with asyncio.timeout(60), Client(server.port) as client:
+            client.greet()
+            client.send(client.call(1, HOUSE_PRICE, house))
+            assert (await client.answer(1))[0] == 0
+            server.terminate()
+            goaway = await client.until(lambda found: found.kind == frames.GOAWAY)
+            assert int.from_bytes(goaway.payload[:4]) == frames.MAX_WINDOW
+            ping = await client.until(lambda found: found.kind == frames.PING)
+            client.send(client.call(3, HOUSE_PRICE, house))
+            status, answer = await client.answer(3)
+            assert status == 0
+            assert len(pb.PredictHousePriceResponse.FromString(answer[5:]).predictions) == 1
+            client.send(frames.frame(frames.PING, frames.ACK, 0, ping.payload))
+            goaway = await client.until(lambda found: found.kind == frames.GOAWAY)
+            assert int.from_bytes(goaway.payload[:4]) == 3
+            assert await client.rest() == []
+        assert await asyncio.to_thread(server.exit_code) == 0
+        [stopped] = [line for line in server.lines if line["event"] == "stopped"]
+        assert stopped["answered"] == 2
 
 
 def test_a_second_signal_does_not_wait(transport: str) -> None:

@@ -34,6 +34,19 @@ def server() -> Iterator[ServerProcess]:
         yield process.wait_ready()
 
 
+def test_memory_and_time_are_those_of_all_processes(server: ServerProcess) -> None:
+    processes = [psutil.Process(server.process.pid), *workers(server)]
+    alone = max(process.memory_info().rss for process in processes)
+    together = sum(process.memory_info().rss for process in processes)
+    assert alone < metric(server, "process_resident_memory_bytes") < 1.5 * together
+    cpu = sum(sum(process.cpu_times()[:2]) for process in processes)
+    assert metric(server, "process_cpu_seconds_total") >= 0.9 * cpu > 0
+    began = min(process.create_time() for process in processes)
+    assert metric(server, "process_start_time_seconds") == pytest.approx(began, abs=2)
+    assert metric(server, "python_info") == 1
+    assert metric(server, "python_gc_collections_total") > 0
+
+
 def test_they_are_counted_together(server: ServerProcess) -> None:
     assert len(workers(server)) == 2
     calls = 16

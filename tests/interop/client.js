@@ -1,5 +1,5 @@
 // gRPC's client for Node.js asks a server; prints what came as one JSON object.
-const [, , address, proto] = process.argv;
+const [, , address, proto, ca] = process.argv;
 const grpc = require("@grpc/grpc-js");
 const loaded = require("@grpc/proto-loader").loadSync(proto, { keepCase: true, defaults: true });
 const { PredictionService } = grpc.loadPackageDefinition(loaded).prediction.v1;
@@ -9,7 +9,8 @@ const deadline = (seconds) => ({ deadline: Date.now() + seconds * 1000 });
 const failure = ({ code, details }) => ({ code, details });
 
 function connect(options = {}) {
-  return new PredictionService(address, grpc.credentials.createInsecure(), options);
+  const { createInsecure, createSsl } = grpc.credentials;
+  return new PredictionService(address, ca ? createSsl(require("fs").readFileSync(ca)) : createInsecure(), options);
 }
 
 function call(client, method, request) {

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.server import ServerProcess
+from tests.serving.certificates import Certificates, issue
 
 FOLDER = Path(__file__).parent
 PACKAGES = ["@grpc/grpc-js@1", "@grpc/proto-loader@0.8"]
@@ -15,10 +16,16 @@ INSTALL = ["npm", "install", "--no-save", "--no-package-lock", "--no-audit", "--
 INSTALL_SECONDS = 60
 
 
-@pytest.fixture(scope="session", params=["grpcio", "native"])
-def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
-    with ServerProcess("--transport", request.param) as process:
+@pytest.fixture(scope="session", params=["grpcio", "native", "grpcio over TLS", "native over TLS"])
+def server(request: pytest.FixtureRequest, certificates: Certificates) -> Iterator[ServerProcess]:
+    transport, _, secure = request.param.partition(" ")
+    with ServerProcess("--transport", transport, certificates=certificates if secure else None) as process:
         yield process.wait_ready()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return issue(tmp_path_factory.mktemp("certificates"))
 
 
 def tool(name: str) -> str:

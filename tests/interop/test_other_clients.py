@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 
 from protos.prediction.v1 import prediction_pb2 as pb
@@ -27,7 +26,7 @@ def run(*command: str) -> bytes:
 
 
 def url(server: ServerProcess) -> str:
-    return f"http://{server.address}{METHOD}"
+    return f"{'http' if server.ca is None else 'https'}://{server.address}{METHOD}"
 
 
 def framed(message: bytes) -> bytes:
@@ -45,7 +44,7 @@ def body(tmp_path: Path) -> str:
 @pytest.fixture
 def expected(server: ServerProcess) -> bytes:
     """What grpcio's client gets."""
-    with grpc.insecure_channel(server.address) as channel:
+    with server.channel() as channel:
         answer: bytes = channel.unary_unary(METHOD)(REQUEST.SerializeToString(), timeout=30)
     return answer
 
@@ -72,7 +71,8 @@ def test_curl(server: ServerProcess, body: str, expected: bytes, tmp_path: Path)
     if b"HTTP2" not in run(curl, "--version"):
         pytest.skip("curl can't speak HTTP/2")
     headers = tmp_path / "headers"
-    options = ["--silent", "--http2-prior-knowledge", "--data-binary", f"@{body}", "--dump-header", str(headers)]
+    options = ["--silent", "--data-binary", f"@{body}", "--dump-header", str(headers)]
+    options += ["--http2", "--cacert", server.ca] if server.ca else ["--http2-prior-knowledge"]
     check(run(curl, *options, *HEADERS, url(server)), 1, expected)
     fields = headers.read_text().lower().split("\n")
     assert fields[0].startswith("http/2 200")
@@ -106,7 +106,9 @@ def test_h2load(server: ServerProcess, body: str, expected: bytes) -> None:
 def found(server: ServerProcess, node: str) -> dict[str, Any]:
     """What the client for Node.js got."""
     proto = str(ROOT / "protos/prediction/v1/prediction.proto")
-    found: dict[str, Any] = json.loads(run(node, str(FOLDER / "client.js"), server.address, proto))
+    found: dict[str, Any] = json.loads(
+        run(node, str(FOLDER / "client.js"), server.address, proto, *([server.ca] if server.ca else []))
+    )
     return found
 
 

@@ -14,7 +14,7 @@ COUNT = 600
 
 
 def test_a_pipeline(server: ServerProcess) -> None:
-    with PredictionClient(server.address, timeout=60) as client:
+    with PredictionClient(server.address, timeout=60, tls=server.tls) as client:
         with client.pipeline() as pipeline:
             house = pipeline.predict_house_price([House(rooms=6.5), {}])
             topics = [pipeline.predict_topic("Crude oil fell.", top_k=n % 46 + 1) for n in range(COUNT)]
@@ -32,7 +32,10 @@ def test_a_pipeline(server: ServerProcess) -> None:
 
 @pytest.mark.asyncio
 async def test_an_awaited_pipeline(server: ServerProcess) -> None:
-    async with AsyncPredictionClient(server.address, timeout=60) as client, client.pipeline() as pipeline:
+    async with (
+        AsyncPredictionClient(server.address, timeout=60, tls=server.tls) as client,
+        client.pipeline() as pipeline,
+    ):
         topics = asyncio.gather(*(pipeline.predict_topic("Crude oil fell.", top_k=n % 46 + 1) for n in range(COUNT)))
         with pytest.raises(PredictionError, match="NOT_FOUND: version: sentiment has no version 7"):
             await pipeline.predict_sentiment("x", version=7)

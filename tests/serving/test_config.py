@@ -7,7 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from serving.config import PREFIX, Settings, SettingsError, descriptions, resolve
+from serving.config import PREFIX, Settings, SettingsError, check_files, descriptions, resolve
+from serving.transport.tls import Tls
+from tests.serving.certificates import Certificates
 
 NAMES = Settings.__struct_fields__
 
@@ -17,6 +19,10 @@ OTHER: dict[str, tuple[str, Any]] = {
     "metrics_address": ("localhost:0", "localhost:0"),
     "device": ("cuda:1", "cuda:1"),
     "transport": ("native", "native"),
+    "tls_certificate": ("/tls/tls.crt", "/tls/tls.crt"),
+    "tls_key": ("/tls/tls.key", "/tls/tls.key"),
+    "tls_client_ca": ("/tls/ca.crt", "/tls/ca.crt"),
+    "max_connection_age_seconds": ("1800", 1800.0),
     "workers": ("1", 1),  # more of them go with one transport only: see below
     "max_batch_rows": ("32", 32),
     "max_queue_rows": ("100", 100),
@@ -61,11 +67,14 @@ def test_the_defaults_of_the_design() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_setting_is_a_flag_a_variable_and_a_key(tmp_path: Path, name: str) -> None:
     words, value = OTHER[name]
-    wanted = msgspec.structs.replace(Settings(), **{name: value})
-    assert resolve({name: words}, {}) == wanted
-    assert resolve({}, {PREFIX + name.upper(): words}) == wanted
+    # Of TLS, none means anything alone.
+    others = {other: OTHER[other][0] for other in ("tls_certificate", "tls_key") if name.startswith("tls")}
+    others.pop(name, None)
+    wanted = msgspec.structs.replace(Settings(), **others, **{name: value})
+    assert resolve({**others, name: words}, {}) == wanted
+    assert resolve(others, {PREFIX + name.upper(): words}) == wanted
     toml = {bool: "true"}.get(type(value)) or repr(value)
-    assert resolve({}, {}, write(tmp_path, f"{name} = {toml}")) == wanted
+    assert resolve(others, {}, write(tmp_path, f"{name} = {toml}")) == wanted
 
 
 def test_a_flag_beats_a_variable_beats_the_file_beats_the_default(tmp_path: Path) -> None:
@@ -181,6 +190,37 @@ def test_several_workers_need_a_transport_that_shares_its_socket() -> None:
     assert resolve({"transport": "native"}, {"TRIPTYCH_WORKERS": "4"}).workers == 4
     with pytest.raises(SettingsError, match="workers=4 needs transport=native"):
         resolve({}, {"TRIPTYCH_WORKERS": "4"})
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [("tls_certificate", "tls_key"), ("tls_key", "tls_certificate"), ("tls_client_ca", "tls_certificate")],
+)
+def test_of_tls_one_needs_the_other(name: str, other: str) -> None:
+    assert error({name: "a.pem"}) == f"command line: {name}='a.pem' needs {other}"
+    assert error(environment={PREFIX + name.upper(): "a.pem"}) == f"environment: {name}='a.pem' needs {other}"
+
+
+def test_there_is_tls_where_there_is_a_certificate() -> None:
+    assert resolve({}, {}).tls is None
+    files = {"tls_certificate": "a", "tls_key": "b", "tls_client_ca": "c"}
+    assert resolve(files, {}).tls == Tls("a", "b", "c")
+
+
+def test_files_that_can_not_be_used_are_found_before_anything_is_done(certificates: Certificates) -> None:
+    server, client = certificates.server, certificates.client
+    good = {"tls_certificate": server.certificate, "tls_key": server.key}
+    check_files(resolve({}, {}))
+    check_files(resolve(good, {}))
+    check_files(resolve({**good, "tls_client_ca": certificates.client_ca}, {}))
+    for name, file, words in (
+        ("tls_key", client.key, f"not the key of {server.certificate}"),
+        ("tls_certificate", "/nowhere", "No such file or directory"),
+        ("tls_client_ca", server.key, "no certificate in PEM"),
+    ):
+        with pytest.raises(SettingsError) as caught:
+            check_files(resolve({**good, name: file}, {}))
+        assert str(caught.value) == f"{name}={file!r}: {words}"
 
 
 def test_every_setting_is_documented() -> None:

@@ -12,6 +12,7 @@ from serving.transport.native.flow import Flow
 from serving.transport.native.frames import DEFAULT_WINDOW, ErrorCode, PeerError
 from serving.transport.native.head import Malformed, read_head
 from serving.transport.native.limits import Limits
+from serving.transport.native.measured import MeasuredMessageStream, MeasuredUnaryStream
 from serving.transport.native.streams import MessageStream, UnaryStream
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ class Connection(Control):
         )
 
     # What streams and the transport ask of us.
+
+    def malformed(self, stream: AnyStream) -> None:
+        """A stream's request is not HTTP after all (section 8.1.1)."""
+        self._reset(stream, ErrorCode.PROTOCOL_ERROR)
 
     def finished(self, stream: Flow) -> None:
         """All of a stream's answer is written."""
@@ -140,7 +145,7 @@ class Connection(Control):
             self.patience.spend(1)
             self.write(frames.reset(number, ErrorCode.PROTOCOL_ERROR))
             return
-        if head.http_status != 200:
+        if not head.plain and head.http_status != 200:
             self.write(wire.http_error(number, head.http_status, head.message))
             self._stop_sending(flags, number)
             return
@@ -151,10 +156,11 @@ class Connection(Control):
         deadline = time.monotonic() + timeout
         stream: AnyStream
         if isinstance(route, Unary):
-            stream = UnaryStream(self, number, head, deadline, route.handle)
+            unary = UnaryStream if head.plain else MeasuredUnaryStream
+            stream = unary(self, number, head, deadline, route.handle)
             self.streams[number] = stream
         else:
-            stream = MessageStream(self, number, head, deadline)
+            stream = (MessageStream if head.plain else MeasuredMessageStream)(self, number, head, deadline)
             self.streams[number] = stream
             stream.receiving = not flags & frames.END_STREAM
             stream.open(route.open)

@@ -75,9 +75,7 @@ class Control(Link):
         if not self._greeted:
             self._close()
             return
-        if self._age is not None:
-            self._age.cancel()
-        self._age = self._loop.call_later(self.limits.keepalive_timeout, self._finalize)
+        self._goodbye = self._loop.call_later(self.limits.keepalive_timeout, self._finalize)
         for stream in tuple(self.streams.values()):
             if isinstance(stream, MessageStream):
                 stream.draining()

@@ -22,6 +22,8 @@ _OWN_FIELDS: Final = {b"te", b"content-type", b"grpc-encoding", b"grpc-accept-en
 _NAME: Final = re.compile(rb"[!-9;-@\[-~]+")
 """Of a field: visible ASCII, but no colon and no capital (RFC 9113, section 8.2.1)."""
 _BROKEN_VALUE: Final = re.compile(rb"[\0\r\n]")
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+"""Of content (RFC 9110, section 8.6), and no longer than any can be."""
 _CONTENT_TYPE: Final = re.compile(rb"application/grpc(?:[+;].*)?")
 """gRPC-Web, for one, begins alike and is something else."""
 
@@ -44,6 +46,10 @@ class Head(NamedTuple):
     """200, or what to answer to a request that is HTTP but not gRPC."""
     message: str
     """What is wrong with it, where something is."""
+    length: int | None = None
+    """The bytes of DATA that it announces, where it does."""
+    plain: bool = True
+    """It is gRPC, and announces no length: there is nothing to be seen to. gRPC's own clients send only such."""
 
 
 _known: dict[Fields, Head] = {}
@@ -97,6 +103,8 @@ def _read(fields: Fields) -> Head:
         if not _NAME.fullmatch(name) or name in _CONNECTION_FIELDS:
             raise Malformed(f"field {name!r}")
         if name in _OWN_FIELDS:
+            if name == b"content-length" and (name in own or not _LENGTH.fullmatch(value)):
+                raise Malformed(f"content-length {value!r}, or more than one")
             own[name] = value
         else:
             metadata += _metadata((name, value))
@@ -110,7 +118,16 @@ def _read(fields: Fields) -> Head:
     elif own.get(b"te") != b"trailers":
         status, message = 400, "te: trailers is missing: some proxy on the way may drop trailers"
     path = pseudo[b":path"].decode("ascii", "backslashreplace")
-    return Head(path, tuple(metadata), own.get(b"grpc-encoding", b"identity"), status, message)
+    announced = own.get(b"content-length")
+    return Head(
+        path,
+        tuple(metadata),
+        own.get(b"grpc-encoding", b"identity"),
+        status,
+        message,
+        None if announced is None else int(announced),
+        status == 200 and announced is None,
+    )
 
 
 def _metadata(field: Field) -> list[tuple[str, str | bytes]]:

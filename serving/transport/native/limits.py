@@ -3,6 +3,9 @@
 import math
 from dataclasses import dataclass
 
+from serving.transport.interface import AGE_GRACE_SECONDS
+from serving.transport.tls import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -32,6 +35,10 @@ class Limits:
     max_pings_without_calls: int = 10
     """PINGs that may come in a row while no call is in flight, within `min_ping_interval` of each other."""
     min_ping_interval: float = 5.0
+    handshake_timeout: float = HANDSHAKE_SECONDS
+    """Seconds in which TLS, where it is spoken, must have been agreed on."""
+    shutdown_timeout: float = SHUTDOWN_SECONDS
+    """Seconds in which the peer must say goodbye to it, once we have."""
     preface_timeout: float = 10.0
     """Seconds in which a connection must have said that it speaks HTTP/2."""
     keepalive_interval: float = 60.0
@@ -46,4 +53,7 @@ class Limits:
     stall_timeout: float = 30.0
     """Seconds for which a peer may leave them unread before its connection is cut."""
     max_age: float = math.inf
-    """Seconds after which a connection is asked to go, so that its calls spread over servers again."""
+    """Seconds, give or take a tenth, after which a connection is asked to go, so that its calls spread over servers
+    again (gRFC A9)."""
+    age_grace: float = AGE_GRACE_SECONDS
+    """Seconds in which the calls on it must then come to their end."""

@@ -52,6 +52,7 @@ class Link(asyncio.Protocol, ABC):
         self._timer: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._age: asyncio.TimerHandle | None = None
+        self._goodbye: asyncio.TimerHandle | None = None
         self._heard = 0.0
         self._pinged = False
         self._block_of = 0
@@ -77,15 +78,13 @@ class Link(asyncio.Protocol, ABC):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say what we allow; the client must say that it speaks HTTP/2, soon."""
-        self._transport = cast("asyncio.Transport", transport)
         limits = self.limits
-        self.peer = _peer_name(transport)
-        self._server.connections.add(self)
+        self._begin(cast("asyncio.Transport", transport))
         self._transport.set_write_buffer_limits(high=limits.write_buffer_bytes)
         self._hello()
         self._timer = self._loop.call_later(limits.preface_timeout, self._cut, "it sent no HTTP/2 preface in time")
         if limits.max_age < float("inf"):
-            self._age = self._loop.call_later(limits.max_age, self.drain)
+            self._age = self._loop.call_later(self._server.lifetime(), self._grow_old)
         if self._server.stopping:
             self.drain()
 
@@ -134,7 +133,7 @@ class Link(asyncio.Protocol, ABC):
         """Every call on it is gone."""
         self._closing = True
         self._server.connections.discard(self)
-        for timer in (self._timer, self._stall, self._age):
+        for timer in (self._timer, self._stall, self._age, self._goodbye):
             if timer is not None:
                 timer.cancel()
         self._cancel()
@@ -175,6 +174,12 @@ class Link(asyncio.Protocol, ABC):
 
     # The rest.
 
+    def _begin(self, transport: asyncio.Transport) -> None:
+        """Be one of the server's connections."""
+        self._transport = transport
+        self.peer = _peer_name(transport)
+        self._server.connections.add(self)
+
     def _hello(self) -> None:
         """Our own preface (section 3.4)."""
         limits = self.limits
@@ -202,6 +207,11 @@ class Link(asyncio.Protocol, ABC):
         self._timer.cancel()
         self._timer = self._loop.call_later(self.limits.keepalive_interval, self._keep_alive)
         return start
+
+    def _grow_old(self) -> None:
+        """Go, so that the client connects again, to another server perhaps (gRFC A9)."""
+        self._age = self._loop.call_later(self.limits.age_grace, self._cut, "it is old, and its calls did not end")
+        self.drain()
 
     def _keep_alive(self) -> None:
         """Ping a peer that has been silent, and cut one that stays so: it may be gone without a word."""

@@ -1,6 +1,7 @@
 """What a peer's control frames cost, so that a flood of them ends its connection and honest traffic never does."""
 
 import time
+from collections.abc import Callable
 
 from serving.transport.native.frames import ErrorCode, PeerError
 from serving.transport.native.limits import Limits
@@ -9,10 +10,11 @@ from serving.transport.native.limits import Limits
 class Patience:
     """Frames that do not themselves ask for an answer spend it; answers and time give it back."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self._limits = limits
+        self._clock = clock
         self._left = limits.patience
-        self._refilled = time.monotonic()
+        self._refilled = clock()
         self._idle_pings = 0
         self._last_ping = 0.0
         self._late = 0
@@ -34,7 +36,7 @@ class Patience:
             self._refill()
 
     def _refill(self) -> None:
-        limits, now = self._limits, time.monotonic()
+        limits, now = self._limits, self._clock()
         self._left += int((now - self._refilled) * limits.patience_per_second)
         self._left = min(self._left, limits.patience)
         self._refilled = now

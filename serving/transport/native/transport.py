@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import random
 import socket
-import ssl
+from collections.abc import Callable
+from typing import Any
 
 from serving.api.call import Routes
 from serving.transport.address import BACKLOG, listen
@@ -11,22 +13,30 @@ from serving.transport.native.connection import Connection
 from serving.transport.native.frames import PeerError
 from serving.transport.native.limits import Limits
 from serving.transport.native.link import Link
+from serving.transport.native.secure import SecureConnection
+from serving.transport.tls import Tls
 
 log = logging.getLogger(__name__)
 
 ACCEPT_TURNS = 8
 
+AGE_JITTER = 0.1
+"""Of a connection's age: those that came together must not all go, and come again, together."""
+
 
 class NativeTransport:
     """Serves routes over connections of its own."""
 
-    def __init__(self, limits: Limits, tls: ssl.SSLContext | None = None) -> None:
+    serves_to_the_last = True
+
+    def __init__(self, limits: Limits, tls: Tls | None = None, chance: Callable[[], float] = random.random) -> None:
         self.loop = asyncio.get_running_loop()
         self.connections: set[Link] = set()
         self.stopping = False
         """Connections that are made now are told to go at once."""
         self._limits = limits
-        self._tls = tls
+        self._tls = None if tls is None else tls.context()
+        self._chance = chance
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._empty = asyncio.Event()
@@ -43,8 +53,17 @@ class NativeTransport:
     async def start(self, routes: Routes) -> None:
         """See `Transport.start`."""
         assert self._socket is not None  # noqa: S101 - bound first
+        limits = self._limits
+        kind, options = Connection, dict[str, Any]()
+        if self._tls is not None:
+            kind = SecureConnection
+            options = {
+                "ssl": self._tls,
+                "ssl_handshake_timeout": limits.handshake_timeout,
+                "ssl_shutdown_timeout": limits.shutdown_timeout,
+            }
         self._server = await self.loop.create_server(
-            lambda: Connection(self, routes, self._limits), sock=self._socket, ssl=self._tls, backlog=BACKLOG
+            lambda: kind(self, routes, limits), sock=self._socket, backlog=BACKLOG, **options
         )
 
     async def stop(self, grace: float) -> None:
@@ -75,7 +94,11 @@ class NativeTransport:
             self._empty.clear()
             await self._empty.wait()
 
-    # What connections tell us.
+    # What connections ask and tell us.
+
+    def lifetime(self) -> float:
+        """Seconds after which a connection that was just made is old."""
+        return self._limits.max_age * (1 - AGE_JITTER + 2 * AGE_JITTER * self._chance())
 
     def connection_gone(self) -> None:
         """One fewer."""

@@ -12,6 +12,7 @@ import pytest_asyncio
 from google.protobuf.message import Message
 
 from protos.prediction.v1 import prediction_pb2 as pb
+from serving.api.instances import SMALL_MESSAGE
 from serving.api.prediction import MAX_STREAM_IN_FLIGHT, SERVICE, Exchange, PredictionService
 from serving.api.tasks import HousePriceTask
 from serving.engine.batcher import Limits
@@ -448,6 +449,26 @@ async def test_an_item_that_can_not_be_read_ends_the_stream_and_what_is_in_fligh
     assert desk.requests(Code.CANCELLED, method="PredictStream") == 1
     await desk.call("PredictHousePrice", ONE_HOUSE).message()
     assert opened.sent == []
+
+
+async def test_an_item_of_far_too_many_instances_is_refused_unread(desk: Desk) -> None:
+    made = desk.stream()
+    most = desk.models.max_rows
+    houses = pb.PredictHousePriceRequest(houses=[pb.House()] * (20 * most)).SerializeToString()
+    data = item("big", house_price=pb.PredictHousePriceRequest.FromString(houses))
+    assert len(data) > SMALL_MESSAGE
+    made.receiver.message(data)
+    made.receiver.message(item("after", house_price=ONE_HOUSE))
+    made.receiver.message(b"\x12\x00" * (20 * most) + b"\x0a\x01x" + b"\x0a" * most)
+    await made.until(3)
+    found = answers(made)
+    assert found["big"].error.code == Code.INVALID_ARGUMENT
+    assert found["big"].error.message == f"houses: more than {most} instances in one request (--max-queue-rows)"
+    assert found["after"].WhichOneof("result") == "house_price"
+    assert found[""].error.message == "request: more than 64 fields in one item"
+    assert desk.rejected() == {"invalid": 1}
+    assert desk.rejected(UNKNOWN) == {"invalid": 1}
+    assert not made.finished
 
 
 async def test_a_cancelled_stream_lets_go_of_all_its_items(desk: Desk) -> None:

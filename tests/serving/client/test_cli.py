@@ -15,6 +15,7 @@ import pytest
 from protos.prediction.v1 import prediction_pb2 as pb
 from serving.client import FEATURES
 from serving.client.cli import add_commands
+from tests.serving.certificates import Certificates
 
 Cli = Callable[..., tuple[Any, str, str]]
 
@@ -83,6 +84,29 @@ def test_sentiment(server: Any, triptych: Cli) -> None:
         "positive  87.5%   known words  50%   A wonderful film.",
         "negative  75.0%   known words  50%   Dreadful.",
     ]
+
+
+def test_tls(start_server: Any, triptych: Cli, certificates: Certificates) -> None:
+    identity, own = certificates.server, certificates.client
+    pair = (Path(identity.key).read_bytes(), Path(identity.certificate).read_bytes())
+    asked = grpc.ssl_server_credentials([pair], Path(certificates.client_ca).read_bytes(), require_client_auth=True)
+    server = start_server(credentials=asked)
+    where = ["--address", server.address, "--tls-ca", certificates.ca]
+    who = ["--tls-certificate", own.certificate, "--tls-key", own.key]
+    assert triptych("predict", "sentiment", "x", *where, *who)[0] == 0
+    assert triptych("models", *where, *who, "--tls-server-name", "localhost")[0] == 0
+    for flags in (where, [*where, *who, "--tls-server-name", "elsewhere"], ["--address", server.address, "--tls"]):
+        code, out, err = triptych("predict", "sentiment", "x", *flags)
+        assert (code, out) == (1, "")
+        assert err.startswith("triptych: UNAVAILABLE: ")
+    code, out, err = triptych("models", *where, "--tls-key", own.key)
+    assert (code, out, err) == (
+        1,
+        "",
+        "triptych: a client's certificate and its key go together: give both, or neither\n",
+    )
+    code, out, err = triptych("models", "--tls-ca", "/nowhere")
+    assert (code, out, err) == (1, "", "triptych: /nowhere: No such file or directory\n")
 
 
 def test_topic(server: Any, triptych: Cli) -> None:

@@ -6,6 +6,7 @@ import math
 import pickle
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -21,10 +22,12 @@ from serving.client import (
     Predictions,
     Sentiment,
     SentimentPrediction,
+    Tls,
     TopicPrediction,
     TopicScore,
 )
 from serving.client.channel import target
+from tests.serving.certificates import Certificates
 
 Connect = Callable[..., AbstractAsyncContextManager[Any]]
 
@@ -302,6 +305,64 @@ async def test_metadata(server: Any, connect: Connect) -> None:
         await client.predict_sentiment("x")
         await client.is_ready()
     assert [call.metadata["authorization"] for call in server.calls] == ["Bearer x"] * 2
+
+
+def trusted(certificates: Certificates, *, ask: bool = False) -> grpc.ServerCredentials:
+    server = certificates.server
+    return grpc.ssl_server_credentials(
+        [(Path(server.key).read_bytes(), Path(server.certificate).read_bytes())],
+        Path(certificates.client_ca).read_bytes() if ask else None,
+        require_client_auth=ask,
+    )
+
+
+def local(server: Any) -> str:
+    return f"localhost:{server.address.rpartition(':')[2]}"
+
+
+async def test_tls(start_server: Any, connect: Connect, certificates: Certificates) -> None:
+    server = start_server(credentials=trusted(certificates))
+    async with connect(local(server), tls=Tls(certificates.ca)) as client:
+        assert len(await client.predict_sentiment("Good.")) == 1
+    for tls in (Tls(), Tls(certificates.other_ca), None):
+        async with connect(local(server), tls=tls) as client:
+            with pytest.raises(PredictionError) as caught:
+                await client.predict_sentiment("Good.")
+            assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_tls_with_a_certificate_of_ones_own(
+    start_server: Any, connect: Connect, certificates: Certificates
+) -> None:
+    server = start_server(credentials=trusted(certificates, ask=True))
+    own, ca = certificates.client, Path(certificates.ca)
+    async with connect(local(server), tls=Tls(ca=ca, certificate=own.certificate, key=own.key)) as client:
+        assert len(await client.predict_sentiment("Good.")) == 1
+    async with connect(local(server), tls=Tls(ca=ca)) as client:
+        with pytest.raises(PredictionError) as caught:
+            await client.predict_sentiment("Good.")
+        assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_tls_to_a_list_of_addresses_needs_the_name_of_the_server(
+    start_server: Any, connect: Connect, certificates: Certificates
+) -> None:
+    servers = [start_server(credentials=trusted(certificates)).address for _ in range(2)]
+    async with connect(servers, tls=Tls(certificates.ca, server_name="localhost")) as client:
+        assert len(await client.predict_sentiment("Good.")) == 1
+    async with connect(servers, tls=Tls(certificates.ca, server_name="elsewhere")) as client:
+        with pytest.raises(PredictionError):
+            await client.predict_sentiment("Good.")
+
+
+async def test_what_tls_can_not_be(connect: Connect, tmp_path: Path, certificates: Certificates) -> None:
+    for half in ({"certificate": "a"}, {"key": "a"}):
+        with pytest.raises(ValueError, match="go together"):
+            Tls(**half)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        await connect("x:1", tls=Tls(ca=tmp_path / "nowhere")).__aenter__()
+    with pytest.raises(ValueError, match="either tls or credentials"):
+        await connect("x:1", tls=Tls(), credentials=grpc.local_channel_credentials()).__aenter__()
 
 
 async def test_credentials(start_server: Any, connect: Connect) -> None:

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -75,6 +76,10 @@ KINDS: dict[str, Callable[[], Transport]] = {
     "grpcio": lambda: GrpcioTransport(MAX_MESSAGE),
     "native": lambda: NativeTransport(Limits(max_message_bytes=MAX_MESSAGE)),
 }
+AGEING: dict[str, Callable[[float, float], Transport]] = {
+    "grpcio": lambda age, grace: GrpcioTransport(MAX_MESSAGE, max_age=age, age_grace=grace),
+    "native": lambda age, grace: NativeTransport(Limits(MAX_MESSAGE, max_age=age, age_grace=grace)),
+}
 kind = "native"
 
 
@@ -92,8 +97,8 @@ def make() -> Transport:
 class Rig:
     """A transport that serves the test's routes, and what arrived there."""
 
-    def __init__(self) -> None:
-        self.transport = make()
+    def __init__(self, transport: Transport | None = None) -> None:
+        self.transport = transport or make()
         self.port = self.transport.bind("127.0.0.1:0")
         self.target = f"127.0.0.1:{self.port}"
         self.calls: asyncio.Queue[Call] = asyncio.Queue()
@@ -578,6 +583,39 @@ async def test_a_transport_that_never_started_can_stop() -> None:
     transport = make()
     transport.bind("127.0.0.1:0")
     await transport.stop(0)
+
+
+# Age.
+
+
+@asynccontextmanager
+async def ageing(age: float, grace: float) -> AsyncIterator[Rig]:
+    rig = Rig(AGEING[kind](age, grace))
+    await rig.transport.start(rig.routes())
+    try:
+        async with asyncio.timeout(PATIENCE):
+            yield rig
+    finally:
+        await rig.transport.stop(0)
+
+
+async def test_a_connection_that_is_old_is_replaced_and_nobody_notices() -> None:
+    async with ageing(0.1, PATIENCE) as rig, grpc.aio.insecure_channel(rig.target) as channel:
+        held = unary(channel, "Hold")
+        first = await rig.calls.get()
+        peers = set()
+        while len(peers) < 3:
+            await unary(channel, "Echo")
+            peers.add((await rig.calls.get()).peer)
+        first.reply(b"in time")
+        assert await held == b"in time"
+
+
+async def test_a_connection_that_is_old_and_does_not_end_is_cut() -> None:
+    async with ageing(0.05, 0.05) as rig, grpc.aio.insecure_channel(rig.target) as channel:
+        error = await error_of(unary(channel, "Hold"))
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        await rig.cancelled.wait()
 
 
 # Addresses.

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import socket
+import ssl
 from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
@@ -52,17 +54,30 @@ def message(data: bytes = b"", compressed: int = 0) -> bytes:
 class Client:
     """One connection; what comes is read only when a test asks for it."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._port = port
+        self._tls = tls
         self._encoder, self._decoder = Encoder(), Decoder()
         self.seen: list[Frame] = []
 
     async def __aenter__(self) -> Self:
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 14)
+        connected = socket.socket()
+        connected.setblocking(False)
+        if self._tls is not None:
+            # Little on the way, so that a test need not send tens of megabytes until there is no more room.
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+        await asyncio.get_running_loop().sock_connect(connected, ("127.0.0.1", self._port))
+        name = None if self._tls is None else "127.0.0.1"
+        self.reader, self.writer = await asyncio.open_connection(
+            sock=connected, limit=1 << 14, ssl=self._tls, server_hostname=name
+        )
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        self.writer.close()
+        if self._tls is None:
+            self.writer.close()
+        else:
+            self.writer.transport.abort()  # or asyncio waits for the server's goodbye, although it is gone
         with contextlib.suppress(OSError):
             await self.writer.wait_closed()
 
@@ -114,7 +129,7 @@ class Client:
 
     async def answer(self, stream: int) -> tuple[int, bytes]:
         """A stream's status and DATA."""
-        data = b""
+        data = bytearray()
         while True:
             found = await self.read()
             if found.stream != stream:
@@ -124,7 +139,7 @@ class Client:
                 data += found.payload
             elif found.kind == frames.HEADERS and found.flags & END:
                 fields: Any = self._decoder.decode(found.payload)
-                return int(dict(fields)["grpc-status"]), data
+                return int(dict(fields)["grpc-status"]), bytes(data)
 
     async def ping(self) -> None:
         """All that was sent before has been seen."""

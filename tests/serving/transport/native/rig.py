@@ -1,7 +1,9 @@
 """A native transport with handlers that do one thing each, and a bystander whose calls must go on."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import random
+import ssl
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from serving.api.call import Call, Receiver, Routes, Stream, Streaming, Unary
@@ -9,6 +11,7 @@ from serving.status import Code, StatusError
 from serving.transport.native.limits import Limits
 from serving.transport.native.link import Link
 from serving.transport.native.transport import NativeTransport
+from serving.transport.tls import Tls
 from tests.serving.transport.native.client import Client, message
 
 PATIENCE = 20.0
@@ -36,8 +39,8 @@ class Echoing(Receiver):
 
 
 class Rig:
-    def __init__(self, limits: Limits) -> None:
-        self.transport = NativeTransport(limits)
+    def __init__(self, limits: Limits, tls: Tls | None, chance: Callable[[], float]) -> None:
+        self.transport = NativeTransport(limits, tls, chance)
         self.port = self.transport.bind("127.0.0.1:0")
         self.calls: asyncio.Queue[Call] = asyncio.Queue()
         self.streams: list[Echoing] = []
@@ -74,8 +77,8 @@ class Rig:
         self.streams.append(Echoing(stream, size))
         return self.streams[-1]
 
-    def client(self) -> Client:
-        return Client(self.port)
+    def client(self, tls: ssl.SSLContext | None = None) -> Client:
+        return Client(self.port, tls)
 
     def only(self) -> Link:
         """The one connection that there is."""
@@ -90,9 +93,11 @@ class Rig:
 
 
 @asynccontextmanager
-async def serving(limits: Limits | None = None) -> AsyncIterator[Rig]:
+async def serving(
+    limits: Limits | None = None, tls: Tls | None = None, chance: Callable[[], float] = random.random
+) -> AsyncIterator[Rig]:
     """In the end nothing may be left of any connection."""
-    rig = Rig(limits or Limits())
+    rig = Rig(limits or Limits(), tls, chance)
     await rig.transport.start(rig.routes())
     made: list[Link] = []
 

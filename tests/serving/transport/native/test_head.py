@@ -80,6 +80,8 @@ def test_a_timeout_that_is_none_is_malformed(value: bytes) -> None:
         *((*GOOD, (b"x", value)) for value in (b"a\0", b"a\rb", b"a\nb")),
         replaced(b":path", b"/a\r\n"),
         (*GOOD, (b"x-bin", b"a")),
+        *((*GOOD, (b"content-length", value)) for value in (b"", b"-1", b"+1", b"1.0", b"0x1", b"1, 1", b"9" * 19)),
+        (*GOOD, (b"content-length", b"1"), (b"content-length", b"1")),
     ],
 )
 def test_what_is_not_http_is_malformed(fields: Fields) -> None:
@@ -106,6 +108,17 @@ def test_what_is_not_grpc_has_an_http_status(name: bytes, value: bytes | None, s
     head, _ = read_head(replaced(name, value))
     assert head.http_status == status
     assert bool(head.message) == (status != 200)
+
+
+@pytest.mark.parametrize(("value", "length"), [(b"0", 0), (b"007", 7), (b"9" * 18, 10**18 - 1)])
+def test_an_announced_length_is_known(value: bytes, length: int) -> None:
+    head = head_of((b"content-length", value))
+    assert (head.length, head.plain) == (length, False)
+
+
+def test_a_head_without_one_asks_for_nothing_to_be_seen_to() -> None:
+    assert (head_of().length, head_of().plain) == (None, True)
+    assert not read_head(replaced(b":method", b"GET"))[0].plain
 
 
 @given(values=st.lists(st.binary(max_size=20), min_size=1, max_size=4), padded=st.booleans())

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from serving.transport.native import frames
+from serving.transport.native.connection import Connection
 from serving.transport.native.frames import MAX_WINDOW, PREFACE, ErrorCode, frame
 from serving.transport.native.limits import Limits
 from tests.serving.transport.native.client import END, WHOLE, Client, message
@@ -125,6 +126,11 @@ async def test_a_broken_rule_ends_its_connection_alone(name: str) -> None:
         assert (await client.goaway()).code is code
 
 
+def measured(client: Client, length: int, body: bytes, end: int = END, path: str = "/t/Hold") -> bytes:
+    """A call that announces its length."""
+    return client.head(1, path, ("content-length", str(length))) + frame(frames.DATA, end, 1, body)
+
+
 STREAM_ERRORS: dict[str, tuple[Attack, ErrorCode]] = {
     "DATA after the end": (lambda c: c.call(1, "/t/Hold") + frame(frames.DATA, 0, 1, b"x"), CLOSED),
     "HEADERS after the end": (lambda c: c.call(1, "/t/Hold") + c.head(1, "/t/Hold", flags=END), CLOSED),
@@ -132,6 +138,31 @@ STREAM_ERRORS: dict[str, tuple[Attack, ErrorCode]] = {
     "WINDOW_UPDATE of zero": (lambda c: c.head(1, "/t/Hold") + frames.window_update(1, 0), PROTOCOL),
     "WINDOW_UPDATE overflow": (lambda c: c.head(1, "/t/Hold") + frames.window_update(1, MAX_WINDOW), FLOW),
     "a malformed head": (lambda c: c.head(1, "/t/Hold", ("Upper", "x")), PROTOCOL),
+    "DATA beyond its content-length": (lambda c: measured(c, 6, message(b"ab"), 0), PROTOCOL),
+    "DATA short of its content-length": (lambda c: measured(c, 8, message(b"ab")), PROTOCOL),
+    "DATA short of its content-length, in parts": (
+        lambda c: measured(c, 8, message(b"ab"), 0) + frame(frames.DATA, END, 1),
+        PROTOCOL,
+    ),
+    "trailers short of the content-length": (
+        lambda c: measured(c, 8, message(b"ab"), 0) + c.head(1, "/", flags=END),
+        PROTOCOL,
+    ),
+    "nothing at all where a content-length is": (
+        lambda c: c.head(1, "/t/Hold", ("content-length", "5"), flags=END),
+        PROTOCOL,
+    ),
+    "a stream beyond its content-length": (
+        lambda c: measured(c, 14, message(b"ab"), 0, "/t/Stream") + frame(frames.DATA, 0, 1, message(b"abc")),
+        PROTOCOL,
+    ),
+    "a stream short of its content-length": (lambda c: measured(c, 8, message(b"ab"), path="/t/Stream"), PROTOCOL),
+    "two content-lengths": (
+        lambda c: c.head(1, "/t/Hold", ("content-length", "7"), ("content-length", "7")),
+        PROTOCOL,
+    ),
+    "a content-length that is none": (lambda c: c.head(1, "/t/Hold", ("content-length", "0x7")), PROTOCOL),
+    "a content-length of very many digits": (lambda c: c.head(1, "/t/Hold", ("content-length", "7" * 5000)), PROTOCOL),
 }
 
 
@@ -236,6 +267,63 @@ async def test_compression(encoding: str, body: bytes, status: int) -> None:
             client.head(1, "/t/Echo", ("grpc-encoding", encoding)), frame(frames.DATA, END, 1, message(body, 1))
         )
         assert (await client.answer(1))[0] == status
+
+
+@pytest.mark.parametrize("path", ["/t/Echo", "/t/Stream"])
+async def test_a_content_length_that_is_right_changes_nothing(path: str) -> None:
+    async with serving() as rig, rig.client() as client:
+        client.greet()
+        body, name = message(b"x" * 20_000), "content-length"
+        parts = [frame(frames.DATA, 0, 1, body[n : n + 5000]) for n in range(0, len(body), 5000)]
+        client.send(client.head(1, path, (name, str(len(body)))), *parts, frame(frames.DATA, END, 1))
+        assert await client.answer(1) == (0, body)
+        client.send(client.head(3, path, (name, "5")), frame(frames.DATA, END | 8, 3, b"\x03" + message() + bytes(3)))
+        assert await client.answer(3) == (0, message()), "padding is not content"
+
+
+async def test_a_call_that_is_not_what_it_announced_is_never_begun() -> None:
+    async with serving() as rig, rig.client() as client:
+        client.greet()
+        client.send(measured(client, 8, message(b"ab")))
+        await client.reset(1)
+        assert rig.handled == 0
+
+
+async def test_data_beyond_the_connections_window_ends_the_connection() -> None:
+    """We give back what we take as it comes, so that no client could exceed it that is not far ahead of us."""
+    async with serving() as rig, rig.client() as client:
+        client.greet()
+        await client.ping()
+        connection = rig.only()
+        assert isinstance(connection, Connection)
+        connection._receive_window = 10_000
+        client.send(client.head(1, "/t/Hold"), frame(frames.DATA, 0, 1, bytes(10_000)))
+        await client.until(lambda found: found.kind == frames.WINDOW_UPDATE and found.stream == 0)
+        await client.ping()
+        connection._receive_window = 10_000
+        client.send(frame(frames.DATA, 0, 1, bytes(10_001)))
+        assert (await client.goaway()).code is FLOW
+
+
+async def test_data_beyond_a_streams_window_ends_the_stream_and_others_go_on() -> None:
+    """What waits for room that another message has may hold no more than its first window."""
+    limits = Limits(max_message_bytes=250_000, message_budget=0)
+    async with serving(limits) as rig, beside(rig), rig.client() as client:
+        client.greet()
+        body = message(bytes(250_000))
+        first = [frame(frames.DATA, 0, 1, body[n : n + 16_000]) for n in range(0, len(body), 16_000)]
+        client.send(client.head(1, "/t/Echo"), first[0])
+        client.send(
+            client.head(3, "/t/Echo"),
+            *(frame(frames.DATA, 0, 3, body[n : n + 13_107]) for n in range(0, 65_535, 13_107)),
+        )
+        await client.ping()
+        assert frames.RST_STREAM not in {found.kind for found in client.seen}, "all of its window is its own"
+        client.send(frame(frames.DATA, 0, 3, bytes(1)))
+        assert await client.reset(3) is FLOW
+        client.send(*first[1:], frame(frames.DATA, END, 1), frames.window_update(0, MAX_WINDOW - 65_535))
+        client.send(frames.window_update(1, MAX_WINDOW - 65_535))
+        assert await client.answer(1) == (0, body)
 
 
 async def test_trailers_may_end_a_call() -> None:

@@ -12,7 +12,7 @@ from serving.transport.native.frames import MAX_WINDOW, ErrorCode, frame
 from serving.transport.native.limits import Limits
 from serving.transport.native.streams import MAX_UNSENT
 from tests.serving.transport.native.client import END, Client, Frame, message
-from tests.serving.transport.native.rig import Rig, serving
+from tests.serving.transport.native.rig import PATIENCE, Rig, serving
 
 pytestmark = pytest.mark.asyncio
 
@@ -295,6 +295,44 @@ async def test_old_connections_are_asked_to_go() -> None:
         client.send(frame(frames.PING, frames.ACK, 0, ping.payload))
         assert last(await client.until(is_goaway)) == 0
         assert await client.rest() == []
+
+
+@pytest.mark.parametrize(("chance", "seconds"), [(0.0, 900), (0.5, 1000), (1.0, 1100)])
+async def test_connections_do_not_all_grow_old_together(chance: float, seconds: float) -> None:
+    async with serving(Limits(max_age=1000), chance=lambda: chance) as rig, rig.client() as client:
+        client.greet()
+        await client.ping()
+        assert rig.transport.lifetime() == pytest.approx(seconds)
+        timer = rig.only()._age
+        assert timer is not None
+        assert timer.when() - asyncio.get_running_loop().time() == pytest.approx(seconds, abs=PATIENCE)
+
+
+async def test_without_an_age_there_is_no_timer() -> None:
+    async with serving() as rig, rig.client() as client:
+        client.greet()
+        await client.ping()
+        assert rig.only()._age is None
+
+
+async def test_an_old_connection_whose_calls_do_not_end_is_cut() -> None:
+    async with serving(Limits(max_age=0.02, age_grace=0.05)) as rig, rig.client() as client:
+        client.greet()
+        client.send(client.call(1, "/t/Hold"))
+        await client.until(is_goaway)
+        await client.rest()
+        await rig.gone()
+        assert rig.cancelled == 1
+
+
+async def test_an_old_connection_answers_what_it_took_and_a_new_one_takes_its_place() -> None:
+    async with serving(Limits(max_age=0.05)) as rig, grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel:
+        call = channel.unary_unary("/t/Hold")(b"")
+        held = await rig.calls.get()
+        while len(rig.transport.connections) < 2:
+            await channel.unary_unary("/t/Echo")(b"")
+        held.reply(b"in time")
+        assert await call == b"in time"
 
 
 async def test_a_client_that_says_goodbye_is_answered_and_closed() -> None:
