@@ -8,7 +8,7 @@ execution are given from outside, and nothing here is asynchronous: every step c
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from serving.engine.cost import CostModel
 from serving.engine.queue import Piece, Queue
@@ -30,7 +30,7 @@ class Limits:
     """Seconds for which a batch that is not full may wait for more rows although the executor is free."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Batch:
     """Rows that run together."""
 
@@ -42,8 +42,7 @@ class Batch:
     """Why it left when it did: full, idle, delay, deadline or drain."""
 
 
-@dataclass(frozen=True)
-class Execution:
+class Execution(NamedTuple):
     """How a batch went."""
 
     result: Outputs | StatusError
@@ -163,6 +162,8 @@ class Batcher:
             )
         if request.deadline < math.inf and self.busy:
             # An idle executor always accepts, so that an estimate gone wrong meets reality again.
+            if request.arrival + self._wait(queue.rows + request.rows, queue.size + request.size) <= request.deadline:
+                return  # in time even as the last of all
             share = queue.share_ahead(request.priority, request.due)
             wait = self._wait(math.ceil(queue.rows * share) + request.rows, int(queue.size * share) + request.size)
             if request.arrival + wait > request.deadline:
@@ -182,9 +183,11 @@ class Batcher:
 
     def _wait(self, rows: int, size: int) -> float:
         """Predicted seconds until `rows` rows of `size` bytes, and what runs before them, are through."""
-        batches = math.ceil(rows / self._limits.max_batch_rows)
-        running = sum(self._cost.predict(batch.size) for batch in self._running)
-        return running + batches * self._cost.predict(size // max(batches, 1))
+        batches = -(-rows // self._limits.max_batch_rows)
+        wait = batches * self._cost.predict(size // max(batches, 1))
+        for batch in self._running:
+            wait += self._cost.predict(batch.size)
+        return wait
 
     def _schedule(self) -> None:
         # Not at once: requests that arrive in the same turn of the loop leave together.
@@ -255,8 +258,10 @@ class Batcher:
             self._scheduler.call_later(when - now, wake)
 
     def _start(self, pieces: list[Piece], reason: str) -> None:
-        rows = sum(stop - start for _, start, stop in pieces)
-        size = sum(request.size * (stop - start) // request.rows for request, start, stop in pieces)
+        rows = size = 0
+        for request, start, stop in pieces:
+            rows += stop - start
+            size += request.size * (stop - start) // request.rows
         batch = Batch(pieces, rows, size, reason)
         self._running.add(batch)
         self._execute(batch, self._cost.predict(size), self._done)

@@ -7,10 +7,10 @@ from serving.api.call import Routes, Unary, unimplemented
 from serving.status import StatusError
 from serving.transport.native import frames, wire
 from serving.transport.native.control import AnyStream, Control
-from serving.transport.native.fields import FieldDecoder
+from serving.transport.native.fields import FieldDecoder, Fields
 from serving.transport.native.flow import Flow
 from serving.transport.native.frames import DEFAULT_WINDOW, ErrorCode, PeerError
-from serving.transport.native.head import Malformed, read_head
+from serving.transport.native.head import Head, Malformed, read_head
 from serving.transport.native.limits import Limits
 from serving.transport.native.streams import MessageStream, UnaryStream
 
@@ -25,6 +25,8 @@ class Connection(Control):
         super().__init__(server, limits)
         self._routes = routes
         self._fields = FieldDecoder()
+        self._last_fields: Fields | None = None
+        self._last_head: tuple[Head, float] = (Head("", (), b"", 0, ""), 0.0)
         self._receive_window = limits.connection_window
         self._block = (0, b"", 0)
         """Of a header block that is not complete: flags, bytes so far, CONTINUATION frames so far."""
@@ -135,7 +137,10 @@ class Connection(Control):
             self.write(frames.reset(number, ErrorCode.REFUSED_STREAM))
             return
         try:
-            head, timeout = read_head(fields)
+            if fields is not self._last_fields:  # the very same, where its block was known
+                self._last_head = read_head(fields)
+                self._last_fields = fields
+            head, timeout = self._last_head
         except Malformed:
             self.patience.spend(1)
             self.write(frames.reset(number, ErrorCode.PROTOCOL_ERROR))

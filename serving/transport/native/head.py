@@ -4,6 +4,7 @@ import base64
 import binascii
 import math
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from serving.api.call import Metadata
@@ -72,6 +73,7 @@ def read_head(fields: Fields) -> tuple[Head, float]:
     return head, timeout
 
 
+@lru_cache(maxsize=1024)
 def _timeout(value: bytes) -> float:
     unit = _UNITS.get(value[-1:])
     digits = value[:-1]
