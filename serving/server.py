@@ -77,7 +77,12 @@ class Server:
         self._models = Models(
             Path(settings.models),
             device.choose(settings.device),
-            Limits(settings.max_batch_rows, settings.max_queue_rows, max_delay=settings.max_batch_delay),
+            Limits(
+                settings.max_batch_rows,
+                settings.max_queue_rows,
+                max_delay=settings.max_batch_delay,
+                settle_turns=self._transport.settle_turns,
+            ),
             self._metrics,
             asyncio.get_running_loop(),
             {task.model: task.problem for task in TASKS},

@@ -38,6 +38,8 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 class GrpcioTransport:
     """Serves routes through a `grpc.aio` server."""
 
+    settle_turns = 8  # its poller, a thread, hands over one call at a time, and wants the interpreter for each
+
     def __init__(self, max_message_bytes: int) -> None:
         self._live = _Live()
         self._server = grpc.aio.server(

@@ -12,6 +12,9 @@ class TransportError(Exception):
 class Transport(Protocol):
     """Carries calls between clients and routes."""
 
+    settle_turns: int
+    """How many turns of the event loop may lie between calls that came at once."""
+
     def bind(self, address: str) -> int:
         """Take `HOST:PORT`; connections wait until `start`. Returns the port, chosen by the system where it was 0.
 

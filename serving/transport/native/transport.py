@@ -20,6 +20,8 @@ ACCEPT_TURNS = 8
 class NativeTransport:
     """Serves routes over connections of its own."""
 
+    settle_turns = 0  # what came at once is handed over at once
+
     def __init__(self, limits: Limits, tls: ssl.SSLContext | None = None) -> None:
         self.loop = asyncio.get_running_loop()
         self.connections: set[Link] = set()
