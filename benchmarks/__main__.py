@@ -10,14 +10,14 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import load, machine, neighbours, quality, results, startup, traces, transports
+from benchmarks import load, machine, neighbours, profiles, quality, results, startup, traces, transports
 from benchmarks.datasets import ENVIRONMENT, find_data
 from benchmarks.machine import Cores
 from benchmarks.servers import ServerFailed
 from benchmarks.session import Reporter, Session
 
 BENCHMARKS: dict[str, ModuleType] = {
-    module.NAME: module for module in (startup, load, transports, traces, neighbours, quality)
+    module.NAME: module for module in (startup, load, transports, profiles, traces, neighbours, quality)
 }
 
 _LISTEN_SECONDS = 1.0
