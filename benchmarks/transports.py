@@ -16,7 +16,7 @@ from benchmarks.scrape import batching, parse
 from benchmarks.servers import Server, floor_server, real_server
 from benchmarks.session import Session
 from benchmarks.stats import median, ratio
-from benchmarks.transports_tables import ATTEMPTS, DISTURBED, FLOOR, SERVERS, draw, tables
+from benchmarks.transports_tables import FLOOR, SERVERS, draw, tables
 
 __all__ = ["NAME", "draw", "run", "tables"]
 
@@ -108,17 +108,11 @@ class _Bench:
         }
 
     def open_loop(self, name: str, payload: Payload, rate: float, seconds: float) -> dict[str, Any]:
-        """One server at a fixed rate of arrivals, again where others disturbed it: the quietest attempt."""
+        """One server at a fixed rate of arrivals."""
         server = self.servers[name]
         reply = len(self.replies[payload.method]) + PREFIX_BYTES
         orders = Orders(server.address, payload.method, payload.messages[0].hex(), reply, rate, seconds)
-        attempts: list[dict[str, Any]] = []
-        while not attempts or (attempts[-1]["other_cores"] > DISTURBED and len(attempts) < ATTEMPTS):
-            others, cpu = Others(), server.cpu_seconds()
-            found = openloop.run(orders, self.session.cores.load)
-            cpu = server.cpu_seconds() - cpu
-            attempts.append({**found, "other_cores": others.cores(cpu + found["cpu_seconds"])})
-        return {**min(attempts, key=lambda one: float(one["other_cores"])), "attempts": len(attempts)}
+        return openloop.undisturbed(orders, self.session.cores.load, server.cpu_seconds)
 
 
 def run(session: Session) -> dict[str, Any]:

@@ -2,16 +2,13 @@
 
 from typing import Any
 
+from benchmarks.openloop import ATTEMPTS, DISTURBED
 from benchmarks.plot import Line, log_chart
 from benchmarks.results import PAGE
 from benchmarks.tables import Cell, Table
 
 FLOOR = "floor"
 SERVERS = (FLOOR, "grpcio", "native")
-
-DISTURBED = 0.03
-"""Busy cores, of others, during a second of open loop, beyond which that says more of them than of the server."""
-ATTEMPTS = 5
 
 PICTURE = "latency.svg"
 
