@@ -90,6 +90,7 @@ class Exchange:
         self._request = request
         try:
             version = self._version = service.models.resolve(self._task.model, self._request.version)
+            version.engine.check(self.started, context.deadline)
             rows, count, size = self._task.encode(request, version, service.max_words)
             submitted = Request([rows], count, size, self.started, self._done, context.deadline)
             version.engine.submit(submitted)

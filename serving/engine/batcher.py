@@ -143,6 +143,15 @@ class Batcher:
         self._queue.push(request)
         self._schedule()
 
+    def check(self, arrival: float, deadline: float) -> None:
+        """See whether there is room for a request at all, before anything is done for it.
+
+        Raises:
+            StatusError: RESOURCE_EXHAUSTED, if even the smallest would be refused.
+        """
+        if self._queue.rows >= self._limits.max_batch_rows:
+            self._admit(Request((), 1, 0, arrival, _nobody, deadline))
+
     def cancel(self, request: Request) -> None:
         """The caller is gone: its waiting rows are never computed, the others never notice."""
         self._queue.discard(request)
@@ -307,6 +316,10 @@ class Batcher:
         else:
             self._queue.discard(batch.pieces[0][0], result)
         self._schedule()
+
+
+def _nobody(request: Request, result: Outputs | StatusError) -> None:
+    """Waits for the answer."""
 
 
 def _expired() -> StatusError:

@@ -1,6 +1,5 @@
 """The calls of one HTTP/2 connection: their frames, and the rules of RFC 9113 that end them."""
 
-import time
 from typing import TYPE_CHECKING
 
 from serving.api.call import Routes, Unary, unimplemented
@@ -139,7 +138,7 @@ class Connection(Control):
         try:
             if fields is not self._last_fields:  # the very same, where its block was known
                 self._last_head, self._last_fields = read_head(fields), fields
-            head, deadline = self._last_head, time.monotonic() + read_timeout(timeout)
+            head, deadline = self._last_head, self.came + read_timeout(timeout)
         except Malformed:
             self.patience.spend(1)
             self.write(frames.reset(number, ErrorCode.PROTOCOL_ERROR))

@@ -11,6 +11,7 @@ from serving.transport.native.connection import Connection
 from serving.transport.native.frames import PeerError
 from serving.transport.native.limits import Limits
 from serving.transport.native.link import Link
+from serving.transport.native.turn import Turn
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ class NativeTransport:
 
     def __init__(self, limits: Limits, tls: ssl.SSLContext | None = None) -> None:
         self.loop = asyncio.get_running_loop()
+        self.turn = Turn(self.loop)
         self.connections: set[Link] = set()
         self.stopping = False
         """Connections that are made now are told to go at once."""
