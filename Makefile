@@ -12,10 +12,10 @@ IMAGE  ?= triptych:$(DEVICE)
 comma  := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test train bench lint format protos image clean
+.PHONY: help serve test train bench bench-peers lint format protos image clean
 
 help:  ## list the verbs
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: $(VENV)/serve  ## install what serving needs, and serve models/ until Ctrl-C
 	@$(BIN)/python -m serving serve $(ARGS)
@@ -28,6 +28,9 @@ train: $(VENV)/dev  ## train and export the three models from DATA into models/
 
 bench: $(VENV)/dev  ## measure this server on this machine, into benchmarks/results/
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-peers: $(VENV)/dev  ## measure it beside other model servers, installing them into benchmarks/peers/.venvs/
+	@$(BIN)/python -m benchmarks peers $(ARGS)
 
 lint: $(VENV)/dev  ## check format, lint and types
 	@$(BIN)/ruff format --check --quiet
@@ -49,7 +52,7 @@ image:  ## build the container image for DEVICE (cpu or cuda)
 	docker build --build-arg DEVICE=$(DEVICE) --tag $(IMAGE) .
 
 clean:  ## remove everything that can be made again
-	rm -rf $(VENV) build dist runs *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) benchmarks/peers/.venvs build dist runs *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/pip:

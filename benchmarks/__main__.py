@@ -13,12 +13,17 @@ from rich.console import Console
 from benchmarks import load, machine, neighbours, profiles, quality, results, startup, traces, transports
 from benchmarks.datasets import ENVIRONMENT, find_data
 from benchmarks.machine import Cores
+from benchmarks.peers import bench as peers
+from benchmarks.peers.registry import BY_NAME
 from benchmarks.servers import ServerFailed
 from benchmarks.session import Reporter, Session
 
 BENCHMARKS: dict[str, ModuleType] = {
-    module.NAME: module for module in (startup, load, transports, profiles, traces, neighbours, quality)
+    module.NAME: module for module in (startup, load, transports, profiles, peers, traces, neighbours, quality)
 }
+
+_ON_REQUEST = {peers.NAME}
+"""Run only when named: it installs things."""
 
 _LISTEN_SECONDS = 1.0
 _QUIET = 0.1
@@ -28,21 +33,30 @@ _QUIET = 0.1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the server on this machine.")
-    parser.add_argument("names", nargs="*", metavar="BENCHMARK", help=f"{', '.join(BENCHMARKS)} (default: all)")
+    help_ = f"{', '.join(BENCHMARKS)} (default: all but {', '.join(_ON_REQUEST)})"
+    parser.add_argument("names", nargs="*", metavar="BENCHMARK", help=help_)
     parser.add_argument("--quick", action="store_true", help="a minute, to see that it works; nothing is kept")
     parser.add_argument(
         "--data", type=Path, help=f"folder of the data sets (default: {ENVIRONMENT}, or ../shared/data)"
     )
     parser.add_argument("--show", action="store_true", help="only show the last results, and write the page from them")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="PEER",
+        choices=list(BY_NAME),
+        help=f"of the peers: {', '.join(BY_NAME)}",
+    )
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"{', '.join(unknown)}: there are {', '.join(BENCHMARKS)}")
     console = Console(width=None if sys.stdout.isatty() else 180)
-    names = options.names or list(BENCHMARKS)
     if options.show:
-        return _show(console, names)
-    session = Session(options.quick, find_data(options.data), Reporter(console))
+        return _show(console, options.names or list(BENCHMARKS))
+    names = options.names or [name for name in BENCHMARKS if name not in _ON_REQUEST]
+    session = Session(options.quick, find_data(options.data), Reporter(console), peers=tuple(options.only))
     try:
         return _run(console, session, names)
     except ServerFailed as error:

@@ -24,7 +24,8 @@ PREFIX_BYTES = 5
 """Of a gRPC message: one for compression, four for its length."""
 
 _GRACE_SECONDS = 20.0
-_HEADERS = ("te: trailers", "content-type: application/grpc")
+_GRPC_HEADERS = ("te: trailers", "content-type: application/grpc")
+_JSON_HEADERS = ("content-type: application/json",)
 _COUNTS = re.compile(
     r"requests: \d+ total, (\d+) started, (\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout"
 )
@@ -42,6 +43,8 @@ class Shot:
     connections: int
     streams: int
     """In flight on each connection."""
+    json: bool = False
+    """The message is JSON, posted over HTTP/1.1, and not gRPC's."""
 
 
 @dataclass(frozen=True)
@@ -117,25 +120,34 @@ def check(counted: Counted, reply: bytes, answered_ok: float | None) -> None:
     Raises:
         ServerFailed: it is not, and the figures mean nothing.
     """
-    if counted.bad:
-        raise ServerFailed(f"{counted.bad} of {counted.done} requests failed")
-    # What was under way when the time was over may have had its data, and not yet its end.
-    each, surplus = len(reply) + PREFIX_BYTES, counted.started - counted.done
-    if not counted.done * each <= counted.data_bytes <= (counted.done + surplus) * each:
-        raise ServerFailed(
-            f"{counted.done} replies have {counted.data_bytes} bytes of data, {each} each were expected: "
-            "h2load counts errors of gRPC as successes"
-        )
+    check_sizes(counted, len(reply) + PREFIX_BYTES)
     if answered_ok is not None and answered_ok < counted.done:
         raise ServerFailed(f"h2load counted {counted.done} answers, the server answered {answered_ok:.0f} with OK")
 
 
+def check_sizes(counted: Counted, each: int, slack: int = 0) -> None:
+    """Did all requests succeed, and have all replies so many bytes of data, give or take `slack`?
+
+    Raises:
+        ServerFailed: not all.
+    """
+    if counted.bad:
+        raise ServerFailed(f"{counted.bad} of {counted.done} requests failed")
+    # What was under way when the time was over may have had its data, and not yet its end.
+    if not counted.done * (each - slack) <= counted.data_bytes <= counted.started * (each + slack):
+        raise ServerFailed(
+            f"{counted.done} replies have {counted.data_bytes} bytes of data, {each} each were expected: "
+            "h2load counts errors of gRPC as successes"
+        )
+
+
 def _h2load(shot: Shot, core: int | None, folder: Path, length: tuple[str, ...], timeout: float) -> str:
     body = folder / "body"
-    body.write_bytes(framed(shot.message))
-    headers = [part for header in _HEADERS for part in ("-H", header)]
+    body.write_bytes(shot.message if shot.json else framed(shot.message))
+    headers = [part for header in (_JSON_HEADERS if shot.json else _GRPC_HEADERS) for part in ("-H", header)]
     command = [
-        *("h2load", *length, "-c", str(shot.connections), "-m", str(shot.streams), "-d", str(body), *headers),
+        *("h2load", *(("--h1",) if shot.json else ()), *length, "-c", str(shot.connections), "-m", str(shot.streams)),
+        *("-d", str(body), *headers),
         f"http://{shot.address}{shot.method}",
     ]
     with pinned(core):

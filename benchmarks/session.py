@@ -54,6 +54,8 @@ class Session:
     data: Path | None
     reporter: Reporter
     cores: Cores = field(default_factory=Cores.choose)
+    peers: tuple[str, ...] = ()
+    """Of the servers that others wrote, only these; none named: all."""
 
     def pick(self, full: float, quick: float) -> float:
         """A length that depends on whether this is a short check."""

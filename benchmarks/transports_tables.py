@@ -15,7 +15,7 @@ PICTURE = "latency.svg"
 _SPEED, _LATENCY, _CPU, _ROWS = "per_second_ratio", "p50_ms_ratio", "cpu_us_ratio", "mean_rows"
 _ECHO = "grpc.aio echo"
 
-# Of issue 3: work, model, in flight (0: real clients), server, figure, against, at least, aim, in which direction.
+# Work, model, in flight (0: real clients), server, figure, against, at least, aim, in which direction.
 _TARGETS = (
     ("house price, 64 in flight", "house", 64, "native", _SPEED, _ECHO, 7.0, 10.0, "×"),
     ("house price, 16 in flight", "house", 16, "native", _SPEED, _ECHO, 4.5, 6.0, "×"),
@@ -71,12 +71,9 @@ def _targets(summary: dict[str, Any]) -> Table:
         reached = cell[server][figure] if cell else None
         ok = _judge(reached, least, aim, sign)
         rows.append([work, against, _bound(least, sign), _bound(aim, sign), _shown(reached, sign), ok])
-    rows += [
-        [work, against, least, aim, None, "takes that server: not measured here"]
-        for work, against, least, aim in _ELSEWHERE
-    ]
+    rows += [[work, against, least, aim, None, "see [Peers](#peers)"] for work, against, least, aim in _ELSEWHERE]
     note = (
-        f"What issue 3 asks of the `native` transport (one row: of `grpcio`), and what this run reached. {_ECHO}: the "
+        f"What is asked of the `native` transport (one row: of `grpcio`), and what this run reached. {_ECHO}: the "
         "floor, of the same grpcio version as the server, the same bytes. Where a ratio is of time or CPU, less is "
         "better (≤)."
     )
