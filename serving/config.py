@@ -32,8 +32,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )
     device: Annotated[Device, Meta(description="auto, cpu, cuda or cuda:I; cuda never falls back")] = "auto"
     transport: Annotated[
-        Literal["native", "grpcio"], Meta(description="how gRPC is spoken: grpcio, or native (new)")
-    ] = "grpcio"
+        Literal["native", "grpcio"], Meta(description="how gRPC is spoken: native, or by grpcio's own server")
+    ] = "native"
     workers: Annotated[int, Meta(ge=1, le=256, description="processes on one gRPC port (native transport)")] = 1
     max_batch_rows: Annotated[int, Meta(ge=1, le=16_384), Meta(description="rows of one batch")] = 256
     max_queue_rows: Annotated[Count, Meta(description="rows that may wait for one model version")] = 8192

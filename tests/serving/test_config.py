@@ -16,7 +16,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "grpc_address": ("[::1]:9000", "[::1]:9000"),
     "metrics_address": ("localhost:0", "localhost:0"),
     "device": ("cuda:1", "cuda:1"),
-    "transport": ("native", "native"),
+    "transport": ("grpcio", "grpcio"),
     "workers": ("1", 1),  # more of them go with one transport only: see below
     "max_batch_rows": ("32", 32),
     "max_queue_rows": ("100", 100),
