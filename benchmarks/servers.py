@@ -86,13 +86,15 @@ def real_server(core: int | None = None, transport: str | None = None) -> Iterat
 
 
 @contextmanager
-def floor_server(replies: Mapping[str, bytes], core: int | None = None) -> Iterator[Server]:
-    """A grpc.aio server that answers each method with a constant.
+def floor_server(
+    replies: Mapping[str, bytes], core: int | None = None, interpreter: Path | None = None
+) -> Iterator[Server]:
+    """A grpc.aio server that answers each method with a constant; in another environment, where one is given.
 
     Raises:
         ServerFailed: it does not start.
     """
-    with _process(("-m", "benchmarks.floor"), core) as process:
+    with _process(("-m", "benchmarks.floor"), core, interpreter) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         replies64 = {method: base64.b64encode(reply).decode() for method, reply in replies.items()}
@@ -106,10 +108,12 @@ def floor_server(replies: Mapping[str, bytes], core: int | None = None) -> Itera
 
 
 @contextmanager
-def _process(arguments: tuple[str, ...], core: int | None) -> Iterator["subprocess.Popen[str]"]:
+def _process(
+    arguments: tuple[str, ...], core: int | None, interpreter: Path | None = None
+) -> Iterator["subprocess.Popen[str]"]:
     with pinned(core):
         process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [str(interpreter or sys.executable), *arguments],
             cwd=REPOSITORY,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.PIPE,

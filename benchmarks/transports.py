@@ -112,10 +112,7 @@ class _Bench:
         server = self.servers[name]
         reply = len(self.replies[payload.method]) + PREFIX_BYTES
         orders = Orders(server.address, payload.method, payload.messages[0].hex(), reply, rate, seconds)
-        others, cpu = Others(), server.cpu_seconds()
-        found = openloop.run(orders, self.session.cores.load)
-        cpu = server.cpu_seconds() - cpu
-        return {**found, "other_cores": others.cores(cpu + found["cpu_seconds"])}
+        return openloop.undisturbed(orders, self.session.cores.load, server.cpu_seconds)
 
 
 def run(session: Session) -> dict[str, Any]:
@@ -150,7 +147,9 @@ def run(session: Session) -> dict[str, Any]:
             core, length = session.cores.server, session.pick(0.25, 0.05)
             ceilings.append({payload.what: ceiling.measure(payload, core, length) for payload in payloads})
         summary = _summary(raw, ceilings)
-        summary["open_loop"] = _open_loop(session, bench, payloads[0], summary["cells"], rounds)
+        summary["open_loop"] = [
+            row for payload in payloads for row in _open_loop(session, bench, payload, summary["cells"], rounds)
+        ]
         summary["servers"] = {
             name: {"ready_seconds": server.ready_seconds or None, "rss_mib": server.resident_bytes() / 2**20}
             for name, server in bench.servers.items()
@@ -176,18 +175,19 @@ def _bench(session: Session, stack: ExitStack, payloads: list[Payload]) -> _Benc
 def _open_loop(
     session: Session, bench: _Bench, payload: Payload, cells: list[dict[str, Any]], rounds: int
 ) -> list[dict[str, Any]]:
-    """Both transports by turns at each share of their own maximum; medians of the rounds."""
+    """The servers by turns at each share of their own maximum; medians of the rounds."""
     [fullest] = [cell for cell in cells if (cell["what"], cell["in_flight"]) == (payload.what, max(IN_FLIGHT))]
-    points = list(product((0.5,) if session.quick else SHARES, TRANSPORTS))
+    points = list(product((0.5,) if session.quick else SHARES, SERVERS))
     found: list[list[dict[str, Any]]] = []
     for number in range(rounds):
         found.append([])
         for share, name in points:
             rate = share * fullest[name]["per_second"]
             found[-1].append(bench.open_loop(name, payload, rate, session.pick(1.0, 0.5)))
-        session.reporter.step(f"round {number + 1}, open loop: {len(points)} rates")
+        again = sum(one["attempts"] - 1 for one in found[-1])
+        session.reporter.step(f"round {number + 1}, {payload.what}, open loop: {len(points)} rates, {again} again")
     return [
-        {"server": name, "share": share, "rate": share * fullest[name]["per_second"]}
+        {"what": payload.what, "server": name, "share": share, "rate": share * fullest[name]["per_second"]}
         | {figure: median(one[figure] for one in runs) for figure in runs[0]}
         for (share, name), *runs in zip(points, *found, strict=True)
     ]

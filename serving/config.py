@@ -34,8 +34,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )
     device: Annotated[Device, Meta(description="auto, cpu, cuda or cuda:I; cuda never falls back")] = "auto"
     transport: Annotated[
-        Literal["native", "grpcio"], Meta(description="how gRPC is spoken: grpcio, or native (new)")
-    ] = "grpcio"
+        Literal["native", "grpcio"], Meta(description="how gRPC is spoken: native, or by grpcio's own server")
+    ] = "native"
     tls_certificate: Annotated[
         str, Meta(description="PEM file of the server's certificate and those that lead to its root; without, no TLS")
     ] = ""

@@ -36,6 +36,10 @@ from serving.transport.tls import TlsError
 
 log = logging.getLogger(__name__)
 
+COLLECTOR_THRESHOLD = 10_000
+"""Objects more than before at which Python's collector looks for cycles among the new ones: a third of a
+millisecond's work, and only tracebacks and the like make any."""
+
 SAME_SIGNAL_SECONDS = 0.5
 """A signal to a process group often comes twice, passed on by a parent: that is not being asked twice."""
 
@@ -75,7 +79,12 @@ class Server:
         self._models = Models(
             Path(settings.models),
             device.choose(settings.device),
-            Limits(settings.max_batch_rows, settings.max_queue_rows, max_delay=settings.max_batch_delay),
+            Limits(
+                settings.max_batch_rows,
+                settings.max_queue_rows,
+                max_delay=settings.max_batch_delay,
+                settle_turns=self._transport.settle_turns,
+            ),
             self._metrics,
             asyncio.get_running_loop(),
             {task.model: task.problem for task in TASKS},
@@ -149,9 +158,11 @@ class Server:
             raise StartError(f"no model could be loaded: {'; '.join(models.failures)}")
         if models.failures and self._settings.strict_load:
             raise StartError(f"--strict-load: {'; '.join(models.failures)}")
-        # What is loaded stays: the collector need not look through it again and again.
+        # What is loaded stays, and what a request leaves behind is freed without the collector's help: it need
+        # not look through either again and again.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(COLLECTOR_THRESHOLD)
         return True
 
     async def _serve(self) -> None:

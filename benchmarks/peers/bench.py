@@ -18,7 +18,7 @@ from benchmarks.peers import environments
 from benchmarks.peers.asking import Exam, examine, exams, good_reply, knows
 from benchmarks.peers.bench_tables import draw, tables
 from benchmarks.peers.processes import Tree, started
-from benchmarks.peers.registry import BY_NAME, FLOOR, GRPC, OURS, OWN, PEERS, Peer
+from benchmarks.peers.registry import BY_NAME, FLOOR, FLOORS, GRPC, OLD_FLOOR, OURS, OWN, PEERS, Peer
 from benchmarks.servers import ServerFailed, floor_server, real_server
 from benchmarks.session import Session
 from benchmarks.stats import median, ratio
@@ -43,7 +43,10 @@ _PATIENCE = 3
 """Cells that a server may fail before it is left out."""
 
 _OWN_PEER = Peer(OURS, "Triptych", "triptych", GRPC, OWN)
-_FLOOR_PEER = Peer(FLOOR, "grpc.aio echo", "grpcio", GRPC, OWN)
+_FLOOR_PEERS = {
+    FLOOR: Peer(FLOOR, "grpc.aio echo", "grpcio", GRPC, OWN),
+    OLD_FLOOR: Peer(OLD_FLOOR, "grpc.aio echo, grpcio 1.75.0", "grpcio", GRPC, OWN),
+}
 
 
 @dataclass
@@ -83,7 +86,7 @@ class _Bench:
             with contender.awake():
                 return self._measured(contender, exam, in_flight, seconds)
         except (ServerFailed, subprocess.TimeoutExpired) as error:
-            if contender.peer.name in (OURS, FLOOR):
+            if contender.peer.name in (OURS, *FLOORS):
                 raise
             reason = str(error) if isinstance(error, ServerFailed) else "h2load did not come to an end"
             contender.failed.append(reason)
@@ -101,7 +104,7 @@ class _Bench:
         other_cores = others.cores(cpu + counted.cpu_seconds)
         each = len(contender.replies[exam.model]) + (PREFIX_BYTES if peer.protocol == GRPC else 0)
         h2load.check_sizes(counted, each, asks.slack)
-        if peer.name != FLOOR:
+        if peer.name not in FLOORS:
             good_reply(peer.protocol, contender.address, asks, exam)  # as right as before all that
         return {
             "requests": counted.done,
@@ -121,13 +124,10 @@ class _Bench:
         orders = Orders(contender.address, asks.path, body, reply, rate, seconds)
         try:
             with contender.awake():
-                others, cpu = Others(), contender.tree.cpu_seconds()
-                found = openloop.run(orders, self.session.cores.load)
-                cpu = contender.tree.cpu_seconds() - cpu
+                return openloop.undisturbed(orders, self.session.cores.load, contender.tree.cpu_seconds)
         except (ServerFailed, subprocess.TimeoutExpired) as error:
             self.session.reporter.console.print(f"{NAME}: {contender.peer.title}, open loop: {error}", highlight=False)
             return {}
-        return {**found, "other_cores": others.cores(cpu + found["cpu_seconds"])}
 
 
 def run(session: Session) -> dict[str, Any]:
@@ -141,8 +141,8 @@ def run(session: Session) -> dict[str, Any]:
     cells = list(product(both, (64,) if session.quick else IN_FLIGHT))
     raw: list[dict[str, Any]] = []
     with ExitStack() as stack:
-        stack.enter_context(session.reporter.benchmark(NAME, 2 * len(peers) + 2 + rounds * (len(cells) + 1)))
-        failures = _environments(session, peers)
+        stack.enter_context(session.reporter.benchmark(NAME, 2 * len(peers) + 3 + rounds * (len(cells) + 1)))
+        failures = _environments(session, [_FLOOR_PEERS[OLD_FLOOR], *peers])
         bench = _Bench(session, {})
         _start(bench, stack, [peer for peer in peers if peer.name not in failures], both, failures)
         for number in range(rounds):
@@ -200,12 +200,15 @@ def _start(bench: _Bench, stack: ExitStack, peers: list[Peer], both: list[Exam],
     ours = _Contender(_OWN_PEER, server.address, Tree(server.process.pid), ready_seconds)
     _admit(bench, ours, both)
     floor_replies = {OWN[model].path: reply for model, reply in ours.replies.items()}
-    floor = stack.enter_context(floor_server(floor_replies, core))
-    stack.callback(_wake, bench.contenders)
-    bench.contenders[FLOOR] = _Contender(
-        _FLOOR_PEER, floor.address, Tree(floor.process.pid), floor.ready_seconds, ours.replies
-    )
-    bench.contenders[FLOOR].tree.pause()
+    for name in FLOORS:
+        if name in failures:
+            continue
+        interpreter = environments.python(name) if name == OLD_FLOOR else None
+        floor = stack.enter_context(floor_server(floor_replies, core, interpreter))
+        stack.callback(_wake, bench.contenders)
+        tree = Tree(floor.process.pid)
+        bench.contenders[name] = _Contender(_FLOOR_PEERS[name], floor.address, tree, 0.0, ours.replies)
+        tree.pause()
     for peer in peers:
         try:
             running = stack.enter_context(started(peer, core, partial(knows, peer, both)))
@@ -276,7 +279,7 @@ def _summary(raw: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
 
 def _described(contender: _Contender) -> dict[str, Any]:
     resident, proportional = contender.tree.memory_bytes()
-    peer, others = contender.peer, contender.peer.name not in (OURS, FLOOR)
+    peer, others = contender.peer, contender.peer.name not in (OURS, FLOOR)  # whose version is this environment's
     return {
         "title": peer.title,
         "protocol": peer.protocol,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.peers.registry import BY_NAME, FLOOR, GRPC, OURS
+from benchmarks.peers.registry import BY_NAME, FLOORS, GRPC, OURS
 from benchmarks.plot import Bars, Line, bar_chart, log_chart
 from benchmarks.results import PAGE
 from benchmarks.stats import ratio
@@ -13,7 +13,7 @@ BARS, CURVES = "peers.svg", "peers-latency.svg"
 _FULL = 64
 _HALF = 0.5
 
-# Of issue 3: work, against, its first word in `what`, how the peer's name begins, at least, aim.
+# What it is to reach: work, against, its first word in `what`, how the peer's name begins, at least, aim.
 _TARGETS = (
     ("house price, 64 in flight", "Triton", "house", "triton", 2.5, 3.0),
     ("house price, 64 in flight", "mosec", "house", "mosec", 1.5, 2.0),
@@ -74,7 +74,7 @@ def _targets(summary: dict[str, Any]) -> Table:
     verdict = _judge(None if at_half is None else -at_half, -1.0, -0.5)
     rows.append(["p99 at half of its own maximum load", "Triton", "< 1×", "≤ 0.5×", _shown(at_half), verdict])
     note = (
-        "What issue 3 asks of the `native` transport, and what this run reached: requests a second of this server over "
+        "What is asked of the `native` transport, and what this run reached: requests a second of this server over "
         "the other's, side by side in one round; the last row is a ratio of latencies, less is better."
     )
     return Table("Beside other servers: targets", ("work", "against", "at least", "aim", "reached", ""), rows, note, 2)
@@ -162,7 +162,10 @@ def _servers(summary: dict[str, Any]) -> Table:
 
 
 def _failed(summary: dict[str, Any]) -> Table:
-    rows = [[BY_NAME[name].title, f"failed: {reason}"] for name, reason in summary["failed"].items()]
+    rows = [
+        [BY_NAME[name].title if name in BY_NAME else name, f"failed: {reason}"]
+        for name, reason in summary["failed"].items()
+    ]
     return Table("Servers that could not be measured", ("server", "why"), rows, labels=2)
 
 
@@ -178,14 +181,15 @@ def _open_loop(summary: dict[str, Any]) -> Table:
     note = (
         "House price, 1 row, open loop, medians of as many runs as above: Poisson arrivals at a fixed rate on 8 "
         "connections, whatever became of the requests before; latency counts from when a request was due. The share is "
-        "of each server's own maximum at 64 in flight. Lag: how late requests left, 99th percentile."
+        "of each server's own maximum at 64 in flight. Lag: how late requests left, 99th percentile. Runs that other "
+        "processes of the machine disturbed were made again, as under [Transports](#transports)."
     )
     columns = ("server", "load", "due/s", "answered/s", "p50 ms", "p95 ms", "p99 ms", "lag ms", "unanswered", "errors")
     return Table("Latency against load, beside Triton", columns, rows, note, labels=2)
 
 
 def _others(summary: dict[str, Any]) -> list[str]:
-    return [name for name in summary["servers"] if name not in (OURS, FLOOR)]
+    return [name for name in summary["servers"] if name not in (OURS, *FLOORS)]
 
 
 def _title(summary: dict[str, Any], name: str) -> str:

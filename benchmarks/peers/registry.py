@@ -20,6 +20,10 @@ HOUSE, SENTIMENT = "house_price", "sentiment"
 
 OURS, FLOOR = "triptych", "floor"
 
+OLD_FLOOR = "floor-1.75"
+"""The floor on the fastest grpcio there is, which is not the newest: an environment of its own, as a peer has."""
+FLOORS = (FLOOR, OLD_FLOOR)
+
 _JSON_SLACK = 12
 """Bytes by which a price in JSON may be longer or shorter: a batch's size changes its last digit."""
 

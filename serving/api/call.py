@@ -45,6 +45,13 @@ class Call(Context, ABC):
     def fail(self, error: StatusError) -> None:
         """Finish with an error."""
 
+    def end(self, result: bytes | StatusError) -> None:
+        """Finish with whichever it is."""
+        if isinstance(result, StatusError):
+            self.fail(result)
+        else:
+            self.reply(result)
+
 
 class Stream(Context, ABC):
     """An RPC on which messages go both ways, any number of them."""

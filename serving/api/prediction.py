@@ -44,13 +44,7 @@ class PredictionService:
         return {**unary, f"/{SERVICE}/PredictStream": Streaming(partial(_PredictStream, self))}
 
     def _unary(self, task: Task, call: Call, message: bytes) -> None:
-        def answer(result: bytes | StatusError) -> None:
-            if isinstance(result, StatusError):
-                call.fail(result)
-            else:
-                call.reply(result)
-
-        exchange = Exchange(self, task, task.method, answer)
+        exchange = Exchange(self, task, task.method, call.end)
         call.on_cancel = exchange.cancel
         if exchange.refused(call.deadline, self.draining):
             return
@@ -75,7 +69,7 @@ class Exchange:
         self._service = service
         self._task = task
         self._method = method
-        self._answer = answer
+        self._answer: Answer | None = answer
         self.started = time.monotonic()
         self._request: Any = None
         self._version: Version | None = None
@@ -94,6 +88,7 @@ class Exchange:
         self._request = request
         try:
             version = self._version = service.models.resolve(self._task.model, self._request.version)
+            version.engine.check(self.started, context.deadline)
             rows, count, size = self._task.encode(request, version, service.max_words)
             submitted = Request([rows], count, size, self.started, self._done, context.deadline)
             version.engine.submit(submitted)
@@ -111,6 +106,7 @@ class Exchange:
             self._version.engine.cancel(self._submitted)
             self._count(Code.CANCELLED)
             self._service.metrics.rejected(self._task.model, "cancelled")
+            self._let_go()
 
     def finish(self, result: bytes | StatusError) -> None:
         """Answer and count."""
@@ -120,7 +116,14 @@ class Exchange:
             self._count(result.code)
         else:
             self._count(Code.OK)
-        self._answer(result)
+        answer = self._let_go()
+        assert answer is not None  # noqa: S101 - an exchange is finished once
+        answer(result)
+
+    def _let_go(self) -> Answer | None:
+        """Call and request hold us, and we hold them: without a collector's help none would ever go."""
+        answer, self._answer, self._submitted = self._answer, None, None
+        return answer
 
     def _done(self, submitted: Request, result: Outputs | StatusError) -> None:
         assert self._version is not None  # noqa: S101 - nothing is submitted without one

@@ -268,10 +268,10 @@ def _complete_houses(message: bytes) -> CompleteHouses | None:
         return None
     rows = []
     for start in range(0, len(message), _HOUSE_BYTES):
-        house = message[start + len(_HOUSE_HEAD) : start + _HOUSE_BYTES]
-        if message[start : start + len(_HOUSE_HEAD)] != _HOUSE_HEAD or house[::9] != _HOUSE_TAGS:
+        first = start + len(_HOUSE_HEAD)
+        if not message.startswith(_HOUSE_HEAD, start) or message[first : start + _HOUSE_BYTES : 9] != _HOUSE_TAGS:
             return None
-        values = _HOUSE_DOUBLES.unpack(house)
+        values = _HOUSE_DOUBLES.unpack_from(message, first)
         if not math.isfinite(sum(values)):
             return None
         try:

@@ -8,12 +8,15 @@ execution are given from outside, and nothing here is asynchronous: every step c
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from serving.engine.cost import CostModel
 from serving.engine.queue import Piece, Queue
 from serving.engine.request import Outputs, Request
 from serving.status import Code, StatusError
+
+MAX_SETTLE_SECONDS = 0.004
+"""How long rows wait at the most for the loop to have no more requests, where it is asked."""
 
 DEPTH = 2
 """Batches in the pipe: one that computes and, once a full one has gathered, the next being built."""
@@ -28,9 +31,16 @@ class Limits:
     max_queue_bytes: int = 256 * 1024 * 1024
     max_delay: float = 0.0
     """Seconds for which a batch that is not full may wait for more rows although the executor is free."""
+    settle_turns: int = 0
+    """Turns of the loop without a new request after which one that ran dry is believed to be so.
+
+    Requests that are there already, but that the transport hands over one in a turn, then share a batch: what a
+    batch costs by itself delays those behind it more than waiting for them does. No time is lost where there
+    is nothing to wait for: turns of an idle loop take a few microseconds.
+    """
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Batch:
     """Rows that run together."""
 
@@ -42,8 +52,7 @@ class Batch:
     """Why it left when it did: full, idle, delay, deadline or drain."""
 
 
-@dataclass(frozen=True)
-class Execution:
+class Execution(NamedTuple):
     """How a batch went."""
 
     result: Outputs | StatusError
@@ -102,6 +111,10 @@ class Batcher:
         self._running: set[Batch] = set()
         self._since = 0.0
         """When the rows that wait began to: since the queue was empty, or the last batch left."""
+        self._grown = 0
+        """Rows that waited when last there were more than before, ..."""
+        self._turns = 0
+        """... and turns of the loop since."""
         self._wake = math.inf
         """When the timer of a delayed batch goes off."""
         self._scheduled = False
@@ -129,6 +142,15 @@ class Batcher:
             self._since = request.arrival
         self._queue.push(request)
         self._schedule()
+
+    def check(self, arrival: float, deadline: float) -> None:
+        """See whether there is room for a request at all, before anything is done for it.
+
+        Raises:
+            StatusError: RESOURCE_EXHAUSTED, if even the smallest would be refused.
+        """
+        if self._queue.rows >= self._limits.max_batch_rows:
+            self._admit(Request((), 1, 0, arrival, _nobody, deadline))
 
     def cancel(self, request: Request) -> None:
         """The caller is gone: its waiting rows are never computed, the others never notice."""
@@ -163,6 +185,8 @@ class Batcher:
             )
         if request.deadline < math.inf and self.busy:
             # An idle executor always accepts, so that an estimate gone wrong meets reality again.
+            if request.arrival + self._wait(queue.rows + request.rows, queue.size + request.size) <= request.deadline:
+                return  # in time even as the last of all
             share = queue.share_ahead(request.priority, request.due)
             wait = self._wait(math.ceil(queue.rows * share) + request.rows, int(queue.size * share) + request.size)
             if request.arrival + wait > request.deadline:
@@ -182,9 +206,11 @@ class Batcher:
 
     def _wait(self, rows: int, size: int) -> float:
         """Predicted seconds until `rows` rows of `size` bytes, and what runs before them, are through."""
-        batches = math.ceil(rows / self._limits.max_batch_rows)
-        running = sum(self._cost.predict(batch.size) for batch in self._running)
-        return running + batches * self._cost.predict(size // max(batches, 1))
+        batches = -(-rows // self._limits.max_batch_rows)
+        wait = batches * self._cost.predict(size // max(batches, 1))
+        for batch in self._running:
+            wait += self._cost.predict(batch.size)
+        return wait
 
     def _schedule(self) -> None:
         # Not at once: requests that arrive in the same turn of the loop leave together.
@@ -234,7 +260,7 @@ class Batcher:
             return "drain"
         leave = self._since + self._limits.max_delay
         if self._limits.max_delay == 0.0:
-            return "idle"
+            return "idle" if not self._limits.settle_turns or self._settled(rows, now) else None
         if now >= leave:
             return "delay"
         head = self._queue.head()
@@ -244,6 +270,16 @@ class Batcher:
             return "deadline"
         self._wake_at(min(leave, latest), now)
         return None
+
+    def _settled(self, rows: int, now: float) -> bool:
+        """Has the loop turned often enough without a new request? If not, looks again in its next turn."""
+        self._turns = self._turns + 1 if rows == self._grown else 0
+        self._grown = rows
+        if self._turns >= self._limits.settle_turns or now - self._since > MAX_SETTLE_SECONDS:
+            self._grown = self._turns = 0
+            return True
+        self._schedule()
+        return False
 
     def _wake_at(self, when: float, now: float) -> None:
         def wake() -> None:
@@ -255,8 +291,10 @@ class Batcher:
             self._scheduler.call_later(when - now, wake)
 
     def _start(self, pieces: list[Piece], reason: str) -> None:
-        rows = sum(stop - start for _, start, stop in pieces)
-        size = sum(request.size * (stop - start) // request.rows for request, start, stop in pieces)
+        rows = size = 0
+        for request, start, stop in pieces:
+            rows += stop - start
+            size += request.size * (stop - start) // request.rows
         batch = Batch(pieces, rows, size, reason)
         self._running.add(batch)
         self._execute(batch, self._cost.predict(size), self._done)
@@ -278,6 +316,10 @@ class Batcher:
         else:
             self._queue.discard(batch.pieces[0][0], result)
         self._schedule()
+
+
+def _nobody(request: Request, result: Outputs | StatusError) -> None:
+    """Waits for the answer."""
 
 
 def _expired() -> StatusError:

@@ -66,6 +66,10 @@ class Engine:
         """Queue a request; raises what `Batcher.submit` raises."""
         self._batcher.submit(request)
 
+    def check(self, arrival: float, deadline: float) -> None:
+        """Raises what `Batcher.check` raises."""
+        self._batcher.check(arrival, deadline)
+
     def cancel(self, request: Request) -> None:
         """The caller is gone."""
         self._batcher.cancel(request)

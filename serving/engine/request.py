@@ -64,7 +64,7 @@ class Request:
         self.taken = 0
         """Rows that have left the queue."""
         self.finished = False
-        self._parts: list[tuple[int, int, Outputs]] = []
+        self._parts: list[tuple[int, int, Outputs]] | None = None
 
     @property
     def waiting(self) -> int:
@@ -80,7 +80,7 @@ class Request:
     def close(self) -> None:
         """Nobody waits for the answer any more: let go of what is held for it."""
         self.finished = True
-        self._parts = []
+        self._parts = None
         if not self.taken:  # else a batch that is being built may still read them
             self.inputs = ()
 
@@ -91,7 +91,7 @@ class Request:
         if stop - start == self.rows:
             self.finish(outputs)
             return
-        self._parts.append((start, stop, outputs))
-        if sum(stop - start for start, stop, _ in self._parts) == self.rows:
-            parts = [outputs for _, _, outputs in sorted(self._parts, key=lambda part: part[0])]
-            self.finish([np.concatenate(column) for column in zip(*parts, strict=True)])
+        parts = self._parts = [*(self._parts or ()), (start, stop, outputs)]
+        if sum(stop - start for start, stop, _ in parts) == self.rows:
+            columns = [outputs for _, _, outputs in sorted(parts, key=lambda part: part[0])]
+            self.finish([np.concatenate(column) for column in zip(*columns, strict=True)])

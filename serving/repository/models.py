@@ -59,6 +59,8 @@ class Models:
         self._contracts = contracts
         self._ready: dict[str, dict[int, Version]] = {}
         self._failed: dict[str, dict[int, str]] = {}
+        self._default: dict[str, Version] = {}
+        """What answers where a request names no version: the highest that is ready."""
 
     @property
     def max_rows(self) -> int:
@@ -101,15 +103,15 @@ class Models:
         Raises:
             StatusError: INVALID_ARGUMENT, NOT_FOUND, or UNAVAILABLE for what is there but not loaded.
         """
+        if not wanted and (default := self._default.get(name)) is not None:
+            return default
         versions = self._ready.get(name)
         if versions is None:
             has = ", ".join(self._ready) or "none"
             raise StatusError(Code.NOT_FOUND, f"model {shown(name)} is not in the repository, which has: {has}")
         if not wanted:
-            if not versions:
-                reasons = "; ".join(f"version {n}: {reason}" for n, reason in self._failed[name].items())
-                raise StatusError(Code.UNAVAILABLE, f"model {name} is not loaded ({reasons})")
-            return versions[max(versions)]
+            reasons = "; ".join(f"version {n}: {reason}" for n, reason in self._failed[name].items())
+            raise StatusError(Code.UNAVAILABLE, f"model {name} is not loaded ({reasons})")
         if _NUMBER.fullmatch(wanted):
             number = int(wanted)
             if number in versions:
@@ -151,6 +153,7 @@ class Models:
             {spec.name: position for position, spec in enumerate(manifest.outputs)},
             str(number),
         )
+        self._default[name] = self._ready[name][max(self._ready[name])]
         self._metrics.loaded(name, number, "ready")
         log.info(
             "model ready",

@@ -40,6 +40,7 @@ class GrpcioTransport:
     """Serves routes through a `grpc.aio` server."""
 
     serves_to_the_last = False
+    settle_turns = 8  # its poller, a thread, hands over one call at a time, and wants the interpreter for each
 
     def __init__(
         self,

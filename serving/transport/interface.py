@@ -18,6 +18,8 @@ class Transport(Protocol):
 
     serves_to_the_last: bool
     """Whether `stop` sees to it that no call which reaches a route is lost. Else the routes must refuse them."""
+    settle_turns: int
+    """How many turns of the event loop may lie between calls that came at once."""
 
     def bind(self, address: str) -> int:
         """Take `HOST:PORT`; connections wait until `start`. Returns the port, chosen by the system where it was 0.

@@ -10,6 +10,7 @@ from serving.status import Code, StatusError
 from serving.transport.native.connection import Connection
 from serving.transport.native.frames import HEADER, HEADER_BYTES, PeerError
 from serving.transport.native.limits import Limits
+from serving.transport.native.turn import Turn
 
 
 class Handle:
@@ -72,6 +73,7 @@ class Server:
 
     def __init__(self) -> None:
         self.loop = Loop()
+        self.turn = Turn(cast("Any", self.loop), 0.0)
         self.connections: set[Connection] = set()
         self.stopping = False
         self.errors: list[PeerError] = []

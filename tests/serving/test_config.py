@@ -18,7 +18,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "grpc_address": ("[::1]:9000", "[::1]:9000"),
     "metrics_address": ("localhost:0", "localhost:0"),
     "device": ("cuda:1", "cuda:1"),
-    "transport": ("native", "native"),
+    "transport": ("grpcio", "grpcio"),
     "tls_certificate": ("/tls/tls.crt", "/tls/tls.crt"),
     "tls_key": ("/tls/tls.key", "/tls/tls.key"),
     "tls_client_ca": ("/tls/ca.crt", "/tls/ca.crt"),
@@ -187,9 +187,9 @@ def test_yes_has_several_words(words: str) -> None:
 
 
 def test_several_workers_need_a_transport_that_shares_its_socket() -> None:
-    assert resolve({"transport": "native"}, {"TRIPTYCH_WORKERS": "4"}).workers == 4
+    assert resolve({}, {"TRIPTYCH_WORKERS": "4"}).workers == 4
     with pytest.raises(SettingsError, match="workers=4 needs transport=native"):
-        resolve({}, {"TRIPTYCH_WORKERS": "4"})
+        resolve({"transport": "grpcio"}, {"TRIPTYCH_WORKERS": "4"})
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,15 @@
 """The calls of one HTTP/2 connection: their frames, and the rules of RFC 9113 that end them."""
 
-import time
 from typing import TYPE_CHECKING
 
 from serving.api.call import Routes, Unary, unimplemented
 from serving.status import StatusError
 from serving.transport.native import frames, wire
 from serving.transport.native.control import AnyStream, Control
-from serving.transport.native.fields import FieldDecoder
+from serving.transport.native.fields import FieldDecoder, Fields
 from serving.transport.native.flow import Flow
 from serving.transport.native.frames import DEFAULT_WINDOW, ErrorCode, PeerError
-from serving.transport.native.head import Malformed, read_head
+from serving.transport.native.head import Head, Malformed, read_head, read_timeout
 from serving.transport.native.limits import Limits
 from serving.transport.native.measured import MeasuredMessageStream, MeasuredUnaryStream
 from serving.transport.native.streams import MessageStream, UnaryStream
@@ -26,6 +25,8 @@ class Connection(Control):
         super().__init__(server, limits)
         self._routes = routes
         self._fields = FieldDecoder()
+        self._last_fields: Fields | None = None
+        self._last_head = Head("", (), b"", 0, "")
         self._receive_window = limits.connection_window
         self._block = (0, b"", 0)
         """Of a header block that is not complete: flags, bytes so far, CONTINUATION frames so far."""
@@ -126,7 +127,7 @@ class Connection(Control):
     def _on_block(self, flags: int, number: int, block: bytes) -> None:
         """A whole header block: a new call, or the trailers of one."""
         # Decoded whatever becomes of it: the table that it changes is the connection's.
-        fields = self._fields.decode(block)
+        fields, timeout = self._fields.decode(block)
         if number <= self._last_stream:
             self._on_trailers(flags, number)
             return
@@ -140,7 +141,9 @@ class Connection(Control):
             self.write(frames.reset(number, ErrorCode.REFUSED_STREAM))
             return
         try:
-            head, timeout = read_head(fields)
+            if fields is not self._last_fields:  # the very same, where its block was known
+                self._last_head, self._last_fields = read_head(fields), fields
+            head, deadline = self._last_head, self.came + read_timeout(timeout)
         except Malformed:
             self.patience.spend(1)
             self.write(frames.reset(number, ErrorCode.PROTOCOL_ERROR))
@@ -153,7 +156,6 @@ class Connection(Control):
         if route is None:
             self._refuse(flags, number, unimplemented(head.path))
             return
-        deadline = time.monotonic() + timeout
         stream: AnyStream
         if isinstance(route, Unary):
             unary = UnaryStream if head.plain else MeasuredUnaryStream

@@ -4,13 +4,13 @@ import base64
 import binascii
 import math
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from serving.api.call import Metadata
 from serving.transport.native.fields import Field, Fields
 
 _UNITS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
-_TIMEOUT: Final = b"grpc-timeout"
 _MAX_TIMEOUT_DIGITS: Final = 8
 
 # Of one connection, not of a request: HTTP/2 has no place for them (RFC 9113, section 8.2.2).
@@ -55,18 +55,12 @@ class Head(NamedTuple):
 _known: dict[Fields, Head] = {}
 
 
-def read_head(fields: Fields) -> tuple[Head, float]:
-    """The head of a request, and its timeout in seconds, infinite where it has none.
+def read_head(fields: Fields) -> Head:
+    """The head of a request.
 
     Raises:
         Malformed: it is not HTTP.
     """
-    timeout = math.inf
-    for position, (name, value) in enumerate(fields):
-        if name == _TIMEOUT:
-            timeout = _timeout(value)
-            fields = fields[:position] + fields[position + 1 :]
-            break
     head = _known.get(fields)
     if head is None:
         head = _read(fields)
@@ -75,10 +69,18 @@ def read_head(fields: Fields) -> tuple[Head, float]:
             if len(_known) >= _MAX_KNOWN:
                 _known.clear()
             _known[fields] = head
-    return head, timeout
+    return head
 
 
-def _timeout(value: bytes) -> float:
+@lru_cache(maxsize=1024)
+def read_timeout(value: bytes | None) -> float:
+    """Seconds of a grpc-timeout, infinite where there is none.
+
+    Raises:
+        Malformed: it is none.
+    """
+    if value is None:
+        return math.inf
     unit = _UNITS.get(value[-1:])
     digits = value[:-1]
     if unit is None or not digits.isdigit() or len(digits) > _MAX_TIMEOUT_DIGITS:

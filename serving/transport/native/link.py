@@ -3,6 +3,7 @@ silent, stall or never say that they speak HTTP/2.
 """
 
 import asyncio
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from serving.transport.native.patience import Patience
 if TYPE_CHECKING:
     from serving.transport.native.transport import NativeTransport
 
+_PORTION: Final = 2 * MAX_FRAME_BYTES
+"""Bytes that are taken without a look at the clock: a whole frame is among them."""
 _KEEPALIVE_PING: Final = b"alive? 1"
 _KIND: Final = 3
 """Where a frame's type stands in its header."""
@@ -43,6 +46,8 @@ class Link(asyncio.Protocol, ABC):
         self._loop = server.loop
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._rest = b""
+        self._waiting = False
+        """For another turn of the loop, to take what has come."""
         self._greeted = False
         self._out: list[bytes] = []
         self._flushing = False
@@ -54,6 +59,10 @@ class Link(asyncio.Protocol, ABC):
         self._age: asyncio.TimerHandle | None = None
         self._goodbye: asyncio.TimerHandle | None = None
         self._heard = 0.0
+        self.came = 0.0
+        """When what is being taken came, as far as that is known: deadlines count from then."""
+        self._unread_since = math.inf
+        """When reading was given up, in favour of others."""
         self._pinged = False
         self._block_of = 0
         """The stream whose header block is not complete: nothing else may come before it is (section 4.3)."""
@@ -92,39 +101,81 @@ class Link(asyncio.Protocol, ABC):
         """Take frames as they come; a part of one waits for the rest."""
         if self._closing:
             return
-        self._heard = time.monotonic()
+        self._heard = now = time.monotonic()
         if self._rest:
             data = self._rest + data
             self._rest = b""
-        position, end = 0, len(data)
+        if self._waiting:
+            self._rest = data
+            return
+        # What came while nothing was read may be as old as that.
+        self.came, self._unread_since = min(now, self._unread_since), math.inf
+        if self._server.turn.has_time(now):
+            self._take(data)
+        else:
+            self._wait(data)
+
+    def go_on(self) -> None:
+        """Take what waited for another turn of the loop."""
+        self._waiting = False
+        if self._closing:
+            return
+        data, self._rest = self._rest, b""
+        self._take(data)
+        if not self._waiting and not self.paused:
+            self._transport.resume_reading()
+
+    def _wait(self, data: bytes) -> None:
+        """Take no more in this turn of the loop."""
+        self._rest = data
+        self._waiting = True
+        self._unread_since = min(time.monotonic(), self._unread_since)
+        self._transport.pause_reading()
+        self._server.turn.wait(self)
+
+    def _take(self, data: bytes) -> None:
+        """Take the frames of `data`, as far as there is time; a part of one waits for the rest of it."""
+        position, whole = 0, len(data)
         try:
             if not self._greeted:
                 position = self._greet(data)
                 if not position:
                     self._rest = data
                     return
-            unpack, handlers = HEADER.unpack_from, self._handlers
-            while end - position >= HEADER_BYTES and not self._closing:
-                high, low, kind, flags, number = unpack(data, position)
-                length = high << 8 | low
-                if length > MAX_FRAME_BYTES:
-                    raise PeerError(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
-                start = position + HEADER_BYTES
-                stop = start + length
-                if stop > end:
+            while True:
+                end = min(position + _PORTION, whole)
+                position = self._frames(data, position, end)
+                if end == whole or self._closing:
                     break
-                position = stop
-                if self._block_of and kind != frames.CONTINUATION:
-                    raise PeerError(ErrorCode.PROTOCOL_ERROR, "a header block was interrupted")
-                if kind < len(handlers):
-                    handlers[kind](flags, number & STREAM_MASK, data[start:stop])
-                else:
-                    self.patience.spend(1)  # unknown types are ignored (section 4.1)
+                if not self._server.turn.has_time(time.monotonic()):
+                    self._wait(data[position:])
+                    return
         except PeerError as error:
             self._fail(error)
             return
-        if position < end:
+        if position < whole:
             self._rest = data[position:]
+
+    def _frames(self, data: bytes, position: int, end: int) -> int:
+        """Take the whole frames between two positions; returns where the next one begins."""
+        unpack, handlers = HEADER.unpack_from, self._handlers
+        while end - position >= HEADER_BYTES and not self._closing:
+            high, low, kind, flags, number = unpack(data, position)
+            length = high << 8 | low
+            if length > MAX_FRAME_BYTES:
+                raise PeerError(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
+            start = position + HEADER_BYTES
+            stop = start + length
+            if stop > end:
+                break
+            position = stop
+            if self._block_of and kind != frames.CONTINUATION:
+                raise PeerError(ErrorCode.PROTOCOL_ERROR, "a header block was interrupted")
+            if kind < len(handlers):
+                handlers[kind](flags, number & STREAM_MASK, data[start:stop])
+            else:
+                self.patience.spend(1)  # unknown types are ignored (section 4.1)
+        return position
 
     def eof_received(self) -> None:
         """The client closed: what it did not wait for is not worth finishing."""
@@ -153,7 +204,8 @@ class Link(asyncio.Protocol, ABC):
             self._stall = None
         if not self._closing:
             self._pump()
-            self._transport.resume_reading()
+            if not self._waiting:
+                self._transport.resume_reading()
 
     # What streams and the transport ask of us.
 

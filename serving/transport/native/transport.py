@@ -14,6 +14,7 @@ from serving.transport.native.frames import PeerError
 from serving.transport.native.limits import Limits
 from serving.transport.native.link import Link
 from serving.transport.native.secure import SecureConnection
+from serving.transport.native.turn import Turn
 from serving.transport.tls import Tls
 
 log = logging.getLogger(__name__)
@@ -28,9 +29,11 @@ class NativeTransport:
     """Serves routes over connections of its own."""
 
     serves_to_the_last = True
+    settle_turns = 0  # what came at once is handed over at once
 
     def __init__(self, limits: Limits, tls: Tls | None = None, chance: Callable[[], float] = random.random) -> None:
         self.loop = asyncio.get_running_loop()
+        self.turn = Turn(self.loop)
         self.connections: set[Link] = set()
         self.stopping = False
         """Connections that are made now are told to go at once."""

@@ -96,6 +96,8 @@ _SAFE: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "
 
 def _percent_encode(message: str) -> bytes:
     """Status-Message of "gRPC over HTTP/2": UTF-8, all but printable ASCII and the per cent sign encoded."""
+    if message.isascii() and message.isprintable() and "%" not in message:
+        return message[:_MAX_MESSAGE].encode()
     return quote_from_bytes(message.encode("utf-8", "replace")[:_MAX_MESSAGE], safe=_SAFE).encode("ascii")
 
 

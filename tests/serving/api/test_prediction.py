@@ -1,6 +1,7 @@
 """The typed service over a transport in memory, with the shipped models behind it."""
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from serving.api.instances import SMALL_MESSAGE
 from serving.api.prediction import MAX_STREAM_IN_FLIGHT, SERVICE, Exchange, PredictionService
 from serving.api.tasks import HousePriceTask
 from serving.engine.batcher import Limits
+from serving.engine.request import Request
 from serving.metrics import REJECTIONS, UNKNOWN, Metrics
 from serving.repository.models import Models
 from serving.status import Code, StatusError
@@ -279,6 +281,29 @@ async def test_cancelling_what_is_answered_changes_nothing(desk: Desk) -> None:
         made.on_cancel()
     assert desk.requests(Code.CANCELLED) == desk.requests(Code.CANCELLED, version=UNKNOWN) == 0
     assert desk.in_flight() == 0
+
+
+async def test_what_is_over_is_gone_without_the_collector(desk: Desk) -> None:
+    items = desk.stream()
+    gc.collect()
+    gc.disable()
+    try:
+        answered, refused, gone = (
+            desk.call("PredictHousePrice", request) for request in (ONE_HOUSE, GARBAGE, ONE_HOUSE)
+        )
+        review = desk.call("PredictSentiment", pb.PredictSentimentRequest(reviews=["Fine."]))
+        items.receiver.message(item("1", house_price=ONE_HOUSE))
+        gone.cancel()
+        await answered.message()
+        await review.message()
+        await items.until(1)
+        assert refused.error.code is Code.INVALID_ARGUMENT
+        del answered, refused, gone, review
+        await asyncio.sleep(0)  # the last batch is let go of in the turn after its answers
+        left = [found for found in gc.get_objects() if isinstance(found, Exchange | Request | MemoryCall)]
+        assert left == []
+    finally:
+        gc.enable()
 
 
 async def test_while_draining_the_old_is_answered_and_the_new_refused(desk: Desk) -> None:

@@ -101,9 +101,13 @@ class Stage:
     def turn(self) -> None:
         """Turn the loop until nothing is ready."""
         while self._soon:
-            ready, self._soon = self._soon, []
-            for callback in ready:
-                callback()
+            self.turn_once()
+
+    def turn_once(self) -> None:
+        """Turn the loop once: what is made ready meanwhile waits for its next turn."""
+        ready, self._soon = self._soon, []
+        for callback in ready:
+            callback()
 
     def advance(self, seconds: float) -> None:
         """Let time pass, timers going off on the way."""

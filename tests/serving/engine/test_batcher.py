@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.engine.batcher import DEPTH, Limits
+from serving.engine.batcher import DEPTH, MAX_SETTLE_SECONDS, Limits
 from serving.engine.cost import CostModel
 from serving.status import Code, StatusError
 from tests.serving.engine.stage import Caller, Stage
@@ -59,6 +59,53 @@ def test_rows_queued_while_the_executor_is_held_leave_as_one_full_batch() -> Non
     stage.finish()
     assert [batch.rows for _, batch in stage.batches] == [1, 8, 8, 8, 8]
     assert all(answer(caller) == caller.rows for caller in callers)
+
+
+def test_requests_that_are_handed_over_one_a_turn_leave_together() -> None:
+    stage = Stage(replace(LIMITS, settle_turns=2))
+    callers = []
+    for _ in range(3):
+        callers.append(stage.submit())
+        stage.turn_once()
+        stage.turn_once()
+        assert not stage.batches, "one turn without a new request is not yet the end of them"
+    stage.turn_once()
+    assert [(batch.rows, batch.reason) for _, batch in stage.batches] == [(3, "idle")]
+    stage.release()
+    assert [answer(caller) for caller in callers] == [caller.rows for caller in callers]
+
+
+def test_a_full_batch_does_not_wait_for_the_loop_to_settle() -> None:
+    stage = Stage(replace(LIMITS, settle_turns=2))
+    stage.submit(8)
+    stage.turn_once()
+    assert [(batch.rows, batch.reason) for _, batch in stage.batches] == [(8, "full")]
+
+
+def test_a_loop_that_never_settles_is_not_waited_for_longer_than_the_bound() -> None:
+    stage = Stage(replace(LIMITS, settle_turns=2, max_batch_rows=64))
+    for _ in range(7):
+        stage.submit()
+        stage.turn_once()
+        stage.advance(MAX_SETTLE_SECONDS / 8)
+    assert not stage.batches
+    stage.advance(MAX_SETTLE_SECONDS / 4)
+    stage.submit()
+    stage.turn_once()
+    assert [(batch.rows, batch.reason) for _, batch in stage.batches] == [(8, "idle")]
+
+
+def test_after_a_batch_the_loop_settles_anew() -> None:
+    stage = Stage(replace(LIMITS, settle_turns=2))
+    stage.submit()
+    stage.turn()
+    stage.release()
+    stage.submit()
+    stage.turn_once()
+    stage.turn_once()
+    assert len(stage.batches) == 1
+    stage.turn_once()
+    assert len(stage.batches) == 2
 
 
 def test_a_request_larger_than_a_batch_is_split_and_rejoined() -> None:
@@ -321,12 +368,13 @@ STEPS = st.lists(
     batch=st.integers(1, 9),
     queue=st.integers(9, 64),
     delay=st.sampled_from([0.0, 0.0, 0.003]),
+    settle=st.sampled_from([0, 0, 3]),
 )
 @settings(max_examples=300, deadline=None)
 def test_every_caller_gets_its_own_answer_once(
-    steps: list[tuple[object, ...]], batch: int, queue: int, delay: float
+    steps: list[tuple[object, ...]], batch: int, queue: int, delay: float, settle: int
 ) -> None:
-    stage = Stage(Limits(batch, queue, max_delay=delay))
+    stage = Stage(Limits(batch, queue, max_delay=delay, settle_turns=settle))
     callers: list[Caller] = []
     fault = StatusError(Code.INTERNAL, "fault")
     for step in steps:

@@ -5,7 +5,7 @@ from hpack import Decoder, Encoder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.transport.native.fields import MAX_LIST_BYTES, FieldDecoder
+from serving.transport.native.fields import MAX_LIST_BYTES, TIMEOUT, Field, FieldDecoder, Fields
 from serving.transport.native.frames import ErrorCode, PeerError
 
 NAMES = st.sampled_from([b":path", b":method", b"te", b"content-type", b"grpc-timeout", b"x", b"a-bin"]) | st.binary(
@@ -26,15 +26,97 @@ def test_all_that_hpack_encodes_is_decoded_alike(
             encoder.header_table_size = size
         block = encoder.encode(fields, huffman=huffman)
         expected = tuple((bytes(name), bytes(value)) for name, value in theirs.decode(block, raw=True))
-        assert ours.decode(block) == expected
+        assert together(ours.decode(block), expected) == expected
+
+
+def together(found: tuple[Fields, bytes | None], expected: Fields) -> Fields:
+    """The fields with grpc-timeout back where it was taken from, which is where it stands first."""
+    fields, timeout = found
+    if timeout is None:
+        return fields
+    at = [name for name, _ in expected].index(TIMEOUT)
+    return (*fields[:at], (TIMEOUT, timeout), *fields[at:])
+
+
+class Core:
+    """Encodes as gRPC's C core does: grpc-timeout is indexed anew for each value, its name spelled out or not."""
+
+    def __init__(self, *, spelled: bool) -> None:
+        self.encoder = Encoder()
+        self.spelled = spelled
+
+    def encode(self, before: list[Field], timeout: bytes, after: list[Field]) -> bytes:
+        block = bytes(self.encoder.encode(before, huffman=False))
+        table = self.encoder.header_table
+        if self.spelled:
+            block += b"\x40\x0cgrpc-timeout" + bytes((len(timeout),)) + timeout
+            table.add(TIMEOUT, timeout)
+        else:
+            block += bytes(self.encoder.encode([(TIMEOUT, timeout)], huffman=False))
+        return block + bytes(self.encoder.encode(after, huffman=False))
+
+
+TIMEOUTS = st.integers(0, 99_999_999).map(b"%dm".__mod__)
+ASKED = st.lists(st.tuples(TIMEOUTS, st.sampled_from([b"", b"", b"", b"", b"", b"", b"", b"x", b"y"])), max_size=120)
+FEW = st.lists(
+    st.tuples(st.sampled_from([b"a", b"user-agent", b"te"]), st.sampled_from([b"", b"trailers", b"v" * 900])),
+    max_size=4,
+)
+
+
+@given(before=FEW, after=FEW, asked=ASKED, spelled=st.booleans())
+def test_blocks_that_differ_in_their_timeout_are_decoded_as_any_other(
+    before: list[Field], after: list[Field], asked: list[tuple[bytes, bytes]], *, spelled: bool
+) -> None:
+    core, theirs, ours = Core(spelled=spelled), Decoder(), FieldDecoder()
+    for timeout, odd in asked:
+        block = core.encode([*before, (b"odd", odd)] if odd else before, timeout, after)
+        expected = tuple((bytes(name), bytes(value)) for name, value in theirs.decode(block, raw=True))
+        assert together(ours.decode(block), expected) == expected
+
+
+@pytest.mark.parametrize("spelled", [True, False])
+def test_a_block_that_differs_in_its_timeout_has_the_very_same_fields(*, spelled: bool) -> None:
+    core, decoder = Core(spelled=spelled), FieldDecoder()
+    found = [decoder.decode(core.encode([(b"a", b"b")], b"%dm" % n, [(b"c", b"d")])) for n in range(10)]
+    assert [timeout for _, timeout in found] == [b"%dm" % n for n in range(10)]
+    assert all(fields is found[2][0] for fields, _ in found[2:])
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"\x40\x0cgrpc-timeout",  # no value
+        b"\x40\x0cgrpc-timeout\x02",
+        b"\x40\x0cgrpc-timeout\x021",
+        b"\x40\x0cgrpc-timeout\x021m\xc6",  # an index that nothing has
+    ],
+)
+def test_a_block_that_only_begins_like_the_last_one_is_looked_at_itself(block: bytes) -> None:
+    decoder = FieldDecoder()
+    for timeout in (b"1m", b"2m", b"3m"):
+        decoder.decode(b"\x40\x0cgrpc-timeout\x02" + timeout)
+    with pytest.raises(PeerError) as caught:
+        decoder.decode(block)
+    assert caught.value.code is ErrorCode.COMPRESSION_ERROR
+
+
+def test_a_timeout_that_the_table_has_no_room_for_is_not_what_the_next_one_refers_to() -> None:
+    decoder = FieldDecoder()
+    decoder.decode(b"\x3f\x11\x40\x0cgrpc-timeout\x0212")  # a table of 48 bytes
+    decoder.decode(b"\x7e\x0212")
+    decoder.decode(b"\x7e\x03123")  # 47 bytes
+    decoder.decode(b"\x7e\x0512345")  # 49
+    with pytest.raises(PeerError):
+        decoder.decode(b"\x7e\x0212")
 
 
 def test_the_same_bytes_mean_something_else_once_the_table_changed() -> None:
     decoder = FieldDecoder()
-    assert decoder.decode(b"\x40\x01a\x01b") == ((b"a", b"b"),)
-    assert decoder.decode(b"\xbe") == decoder.decode(b"\xbe") == ((b"a", b"b"),)
+    assert decoder.decode(b"\x40\x01a\x01b") == (((b"a", b"b"),), None)
+    assert decoder.decode(b"\xbe") == decoder.decode(b"\xbe") == (((b"a", b"b"),), None)
     decoder.decode(b"\x40\x01c\x01d")
-    assert decoder.decode(b"\xbe") == ((b"c", b"d"),)
+    assert decoder.decode(b"\xbe") == (((b"c", b"d"),), None)
     decoder.decode(b"\x20")  # the table is emptied
     with pytest.raises(PeerError):
         decoder.decode(b"\xbe")
@@ -85,4 +167,4 @@ def test_a_list_that_unpacks_to_too_much_is_refused_early() -> None:
         decoder.decode(b"\xbe" * 16_000)
     assert caught.value.code is ErrorCode.ENHANCE_YOUR_CALM
     assert error_of(b"\x82" * 500) is ErrorCode.ENHANCE_YOUR_CALM
-    assert len(FieldDecoder().decode(b"\x82" * (MAX_LIST_BYTES // 43))) == MAX_LIST_BYTES // 43
+    assert len(FieldDecoder().decode(b"\x82" * (MAX_LIST_BYTES // 43))[0]) == MAX_LIST_BYTES // 43

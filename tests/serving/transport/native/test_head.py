@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from serving.transport.native import head as module
 from serving.transport.native.fields import Fields
-from serving.transport.native.head import Head, Malformed, read_head
+from serving.transport.native.head import Head, Malformed, read_head, read_timeout
 
 GOOD: Fields = (
     (b":method", b"POST"),
@@ -26,13 +26,12 @@ def replaced(name: bytes, value: bytes | None) -> Fields:
 
 
 def head_of(*more: tuple[bytes, bytes]) -> Head:
-    return read_head(GOOD + more)[0]
+    return read_head(GOOD + more)
 
 
 def test_a_good_request() -> None:
-    head, timeout = read_head(GOOD)
-    assert head == Head("/a/B", (), b"identity", 200, "")
-    assert timeout == math.inf
+    assert read_head(GOOD) == Head("/a/B", (), b"identity", 200, "")
+    assert read_timeout(None) == math.inf
 
 
 @pytest.mark.parametrize(
@@ -49,15 +48,13 @@ def test_a_good_request() -> None:
     ],
 )
 def test_timeouts_of_every_unit(value: bytes, seconds: float) -> None:
-    head, timeout = read_head((*GOOD, (b"grpc-timeout", value)))
-    assert timeout == pytest.approx(seconds)
-    assert head is read_head(GOOD)[0], "a timeout makes no other head"
+    assert read_timeout(value) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("value", [b"", b"1", b"S", b"1s", b"-1S", b"1.5S", b"123456789S", b" 1S", b"1h", b"\xb2S"])
 def test_a_timeout_that_is_none_is_malformed(value: bytes) -> None:
     with pytest.raises(Malformed):
-        read_head((*GOOD, (b"grpc-timeout", value)))
+        read_timeout(value)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +102,7 @@ def test_what_is_not_http_is_malformed(fields: Fields) -> None:
     ],
 )
 def test_what_is_not_grpc_has_an_http_status(name: bytes, value: bytes | None, status: int) -> None:
-    head, _ = read_head(replaced(name, value))
+    head = read_head(replaced(name, value))
     assert head.http_status == status
     assert bool(head.message) == (status != 200)
 
