@@ -72,6 +72,7 @@ class Server:
         self._stopping = asyncio.Event()
         self._hurried = asyncio.Event()
         self._asked = 0.0
+        self._serving = False
         self._health = Health()
         self._metrics = Metrics()
         self._probes = Probes(self._metrics.registry, self._health.serving)
@@ -105,11 +106,14 @@ class Server:
             if not await self._load():
                 return
             await self._serve()
+            self._serving = True
             trimming = asyncio.ensure_future(give_back())
             await self._stopping.wait()
             await self._drain()
             trimming.cancel()
         finally:
+            if not self._serving:
+                await self._transport.stop(0)
             self._probes.stop()
 
     def stop(self) -> None:

@@ -115,7 +115,7 @@ def test_an_announced_length_is_known(value: bytes, length: int) -> None:
 
 def test_a_head_without_one_asks_for_nothing_to_be_seen_to() -> None:
     assert (head_of().length, head_of().plain) == (None, True)
-    assert not read_head(replaced(b":method", b"GET"))[0].plain
+    assert not read_head(replaced(b":method", b"GET")).plain
 
 
 @given(values=st.lists(st.binary(max_size=20), min_size=1, max_size=4), padded=st.booleans())
