@@ -5,6 +5,7 @@ what it counted is held against the bytes that a known good reply has, and again
 that it answered with OK.
 """
 
+import math
 import re
 import resource
 import shutil
@@ -88,8 +89,19 @@ def shoot(shot: Shot, core: int | None, seconds: int) -> Counted:
         return parse(said, log.read_text(), cpu)
 
 
-def parse(said: str, log: str, cpu_seconds: float = 0.0) -> Counted:
-    """What h2load printed and logged.
+def steady(shot: Shot, core: int | None, seconds: int, per_second: int) -> Counted:
+    """So many a second, in h2load's small bursts, for long: of a single request nothing is kept, and no latency known.
+
+    Raises:
+        ServerFailed: h2load did not get through.
+    """
+    pace = ("-D", str(seconds), f"--rps={max(per_second // shot.connections, 1)}")
+    with tempfile.TemporaryDirectory() as folder:
+        return parse(_h2load(shot, core, Path(folder), pace, seconds + _GRACE_SECONDS), None)
+
+
+def parse(said: str, log: str | None, cpu_seconds: float = 0.0) -> Counted:
+    """What h2load printed, and logged if it did.
 
     Raises:
         ServerFailed: it counted nothing.
@@ -98,6 +110,9 @@ def parse(said: str, log: str, cpu_seconds: float = 0.0) -> Counted:
     if counts is None or data is None or speed is None or not int(counts[2]):
         raise ServerFailed(f"h2load got no answers: {' / '.join(said.splitlines()[-6:])}")
     started, done, succeeded, *_ = (int(count) for count in counts.groups())
+    if log is None:
+        nothing = math.nan
+        return Counted(started, done, done - succeeded, float(speed[1]), int(data[1]), nothing, nothing, cpu_seconds)
     rows = np.fromstring(log, sep="\t").reshape(-1, 3)  # start, HTTP status, microseconds
     if len(rows) < done:
         raise ServerFailed(f"h2load logged {len(rows)} of {done} requests")

@@ -1,7 +1,8 @@
 """Soak: many minutes of callers that come, ask, give up and die, every answer held against its request.
 
 `python -m benchmarks.soak --transport native --minutes 10`. It says whether the server's memory stays flat
-after the first minute, and whether any answer was lost, wrong or somebody else's.
+after the first minute, and whether any answer was lost, wrong or somebody else's. Callers in Python can't keep a
+server busy from one core, so h2load asks one and the same question beside them.
 """
 
 import argparse
@@ -17,9 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import psutil
 
-from benchmarks.servers import real_server
+from benchmarks import h2load
+from benchmarks.h2load import Shot
+from benchmarks.load import answer
+from benchmarks.machine import Cores, pinned
+from benchmarks.payloads import houses
+from benchmarks.servers import Server, real_server
 from serving.client import AsyncPredictionClient, PredictionError
 
 CALLERS = 24
@@ -82,9 +87,9 @@ class Soak:
             self.seen[error.code.name] += 1
             return
         self.seen["answered"] += 1
-        for index, answer in zip(indices, answers, strict=True):
-            if abs(getattr(answer, value) - expected[index]) > 1e-4 + 1e-4 * abs(expected[index]):
-                self.wrong.append(f"{value} of {index}: {getattr(answer, value)}, expected {expected[index]}")
+        for index, found in zip(indices, answers, strict=True):
+            if abs(getattr(found, value) - expected[index]) > 1e-4 + 1e-4 * abs(expected[index]):
+                self.wrong.append(f"{value} of {index}: {getattr(found, value)}, expected {expected[index]}")
 
     async def dier(self) -> None:
         """Clients that vanish in the middle of whatever they do."""
@@ -108,23 +113,30 @@ class Soak:
             self.seen["garbage connections"] += 1
 
 
-async def soak(address: str, pid: int, minutes: float, pause: float) -> dict[str, Any]:
+async def soak(server: Server, cores: Cores, minutes: float, pause: float, beside: int) -> dict[str, Any]:
     """Run it, and return what was seen."""
-    run = Soak(address, seed=1)
+    run = Soak(server.address, seed=1)
     await run.learn()
+    payload = houses()
+    reply = answer(server, payload)
+    shot = Shot(server.address, payload.method, payload.messages[0], 8, 8)
+    crowd = asyncio.create_task(asyncio.to_thread(h2load.steady, shot, cores.load, int(minutes * 60), beside))
     tasks = [asyncio.create_task(run.caller(pause)) for _ in range(CALLERS)] + [asyncio.create_task(run.dier())]
-    process = psutil.Process(pid)
+    process = server.process
     cpu, started = sum(process.cpu_times()[:2]), time.monotonic()
     samples: list[tuple[float, float]] = []
     while (elapsed := time.monotonic() - started) < minutes * 60:
         await asyncio.sleep(SAMPLE_SECONDS)
         samples.append((round(elapsed, 1), process.memory_info().rss / 2**20))
         print(f"\r{elapsed:5.0f} s  {samples[-1][1]:6.1f} MiB  {dict(run.seen)}", end="", file=sys.stderr, flush=True)
-        if any(task.done() for task in tasks):
+        if any(task.done() for task in (*tasks, crowd)):
             break
     busy = (sum(process.cpu_times()[:2]) - cpu) / (time.monotonic() - started)
     run.stop.set()
     await asyncio.gather(*tasks)
+    counted = await crowd
+    h2load.check(counted, reply, None)
+    run.seen["answered to h2load"] = counted.done
     warm = [rss for at, rss in samples if at >= min(WARM_SECONDS, minutes * 30)]
     return {
         "minutes": minutes,
@@ -143,10 +155,11 @@ def main() -> int:
     parser.add_argument("--transport", default="native")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--pause", type=float, default=0.015, help="mean seconds between a caller's calls")
+    parser.add_argument("--beside", type=int, default=42_000, help="requests a second that h2load makes beside them")
     options = parser.parse_args()
-    os.environ["TRIPTYCH_TRANSPORT"] = options.transport
-    with real_server() as server:
-        result = asyncio.run(soak(server.address, server.process.pid, options.minutes, options.pause))
+    cores = Cores.choose()
+    with real_server(cores.server, options.transport) as server, pinned(cores.load):
+        result = asyncio.run(soak(server, cores, options.minutes, options.pause, options.beside))
     result["transport"] = options.transport
     print()
     print(json.dumps({key: value for key, value in result.items() if key != "samples"}, indent=1))
