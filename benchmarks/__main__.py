@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import load, machine, neighbours, profiles, quality, results, startup, traces, transports
+from benchmarks import load, machine, neighbours, overload, profiles, quality, results, startup, traces, transports
 from benchmarks.datasets import ENVIRONMENT, find_data
 from benchmarks.machine import Cores
 from benchmarks.peers import bench as peers
@@ -19,7 +19,8 @@ from benchmarks.servers import ServerFailed
 from benchmarks.session import Reporter, Session
 
 BENCHMARKS: dict[str, ModuleType] = {
-    module.NAME: module for module in (startup, load, transports, profiles, peers, traces, neighbours, quality)
+    module.NAME: module
+    for module in (startup, load, transports, profiles, overload, peers, traces, neighbours, quality)
 }
 
 _ON_REQUEST = {peers.NAME}

@@ -10,6 +10,7 @@ As a program: reads its orders as JSON from standard input, writes what it found
 
 import gc
 import json
+import math
 import select
 import socket
 import struct
@@ -60,6 +61,8 @@ class Orders:
     rate: float
     seconds: float
     connections: int = 8
+    timeout_ms: int = 0
+    """The deadline that each request has, from when it is sent; 0 for none."""
     seed: int = 0
 
 
@@ -112,6 +115,8 @@ class Connection:
         self.due = due
         self.sent_at = np.full(len(due), np.nan)
         self.done_at = np.full(len(due), np.nan)
+        self.replied = np.zeros(len(due) + 1, dtype=bool)
+        """Had a reply, not an error; the last is the first request's, which is not counted."""
         self.sent = self.errors = self.data_bytes = 0
         body = framed(bytes.fromhex(orders.message_hex))
         self._body_bytes = len(body)
@@ -164,6 +169,7 @@ class Connection:
                 break
             if kind == _DATA:
                 self.data_bytes += end - position - 9
+                self.replied[(stream - 3) >> 1] = True
             elif kind == _HEADERS:
                 if flags & _END_STREAM:
                     ended += self._end(stream, now)
@@ -247,6 +253,15 @@ def _found(orders: Orders, connections: list[Connection]) -> dict[str, Any]:
         latencies += (connection.done_at - connection.due)[counted].tolist()
         lags += (connection.sent_at - connection.due)[counted].tolist()
         last = max(last, *connection.done_at[counted].tolist())
+    limit = orders.timeout_ms / 1e3 or math.inf
+    in_time = sum(
+        int(
+            (
+                connection.replied[:-1] & (connection.due >= begins) & (connection.done_at - connection.due <= limit)
+            ).sum()
+        )
+        for connection in connections
+    )
     answered = sum(int((~np.isnan(connection.done_at)).sum()) for connection in connections)
     due = sum(len(connection.due) for connection in connections)
     expected = (answered + len(connections)) * orders.reply_bytes
@@ -254,10 +269,13 @@ def _found(orders: Orders, connections: list[Connection]) -> dict[str, Any]:
     return {
         "due": due,
         "answered": answered,
-        "errors": sum(connection.errors for connection in connections) + int(data != expected and answered == due),
+        # With deadlines some are answered by an error, which has no data.
+        "errors": sum(connection.errors for connection in connections)
+        + int(data != expected and answered == due and not orders.timeout_ms),
         "per_second": len(latencies) / (last - begins),
         **{f"p{percent}_ms": percentile(latencies, percent) * 1e3 for percent in (50, 95, 99)},
         "lag_p99_ms": percentile(lags, 99) * 1e3,
+        "in_time_per_second": in_time / (last - begins),
         "cpu_seconds": time.process_time(),
     }
 
@@ -266,6 +284,7 @@ def _fields(orders: Orders) -> list[tuple[str, str]]:
     return [
         *((":method", "POST"), (":scheme", "http"), (":path", orders.method), (":authority", orders.address)),
         *(("te", "trailers"), ("content-type", "application/grpc")),
+        *((("grpc-timeout", f"{orders.timeout_ms}m"),) if orders.timeout_ms else ()),
     ]
 
 

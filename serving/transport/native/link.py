@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _PORTION: Final = 2 * MAX_FRAME_BYTES
 """Bytes that are taken without a look at the clock: a whole frame is among them."""
+_MAX_WAITING: Final = 4 * MAX_FRAME_BYTES
+"""Bytes that may wait for another turn of the loop; beyond it no more is read."""
 _KEEPALIVE_PING: Final = b"alive? 1"
 _KIND: Final = 3
 """Where a frame's type stands in its header."""
@@ -48,6 +50,8 @@ class Link(asyncio.Protocol, ABC):
         self._rest = b""
         self._waiting = False
         """For another turn of the loop, to take what has come."""
+        self._full = False
+        """More waits so than should: nothing is read."""
         self._greeted = False
         self._out: list[bytes] = []
         self._flushing = False
@@ -107,6 +111,10 @@ class Link(asyncio.Protocol, ABC):
             self._rest = b""
         if self._waiting:
             self._rest = data
+            if len(data) > _MAX_WAITING and not self._full:
+                self._full = True
+                self._unread_since = min(now, self._unread_since)
+                self._transport.pause_reading()
             return
         # What came while nothing was read may be as old as that.
         self.came, self._unread_since = min(now, self._unread_since), math.inf
@@ -122,15 +130,15 @@ class Link(asyncio.Protocol, ABC):
             return
         data, self._rest = self._rest, b""
         self._take(data)
-        if not self._waiting and not self.paused:
-            self._transport.resume_reading()
+        if self._full and len(self._rest) <= _MAX_WAITING:
+            self._full = False
+            if not self.paused:
+                self._transport.resume_reading()
 
     def _wait(self, data: bytes) -> None:
         """Take no more in this turn of the loop."""
         self._rest = data
         self._waiting = True
-        self._unread_since = min(time.monotonic(), self._unread_since)
-        self._transport.pause_reading()
         self._server.turn.wait(self)
 
     def _take(self, data: bytes) -> None:
@@ -204,7 +212,7 @@ class Link(asyncio.Protocol, ABC):
             self._stall = None
         if not self._closing:
             self._pump()
-            if not self._waiting:
+            if not self._full:
                 self._transport.resume_reading()
 
     # What streams and the transport ask of us.

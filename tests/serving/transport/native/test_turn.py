@@ -81,6 +81,31 @@ class Shut(Turn):
         self.waited.set()
 
 
+async def test_what_waits_is_bounded_and_nothing_of_it_is_lost() -> None:
+    bodies = [bytes((number,)) * 3000 for number in range(100)]
+    async with serving() as rig, rig.client() as client:
+        client.greet()
+        client.send(frames.window_update(0, 1 << 20), client.call(1, "/t/Echo", b""))
+        assert await client.answer(1) == (0, message())
+        turn = rig.transport.turn = Shut(rig.transport.loop)
+        client.send(b"".join(client.call(3 + 2 * n, "/t/Echo", body) for n, body in enumerate(bodies)))
+        connection = rig.only()
+        while not connection._full:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.001)  # for the sockets, not for a time
+        # A client that does not read either, and then does, meanwhile: neither pause ends with the other.
+        connection.pause_writing()
+        connection.resume_writing()
+        assert connection._full
+        connection.pause_writing()
+        turn.shut = False
+        rig.transport.loop.call_soon(turn._over)
+        while connection._full:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0)
+        connection.resume_writing()
+        for number, body in enumerate(bodies):
+            assert await client.answer(3 + 2 * number) == (0, message(body))
+
+
 async def test_a_deadline_counts_from_when_the_call_came_not_from_when_it_had_its_turn() -> None:
     async with serving() as rig, rig.client() as client:
         client.greet()
