@@ -35,7 +35,7 @@ def check(models: str, wanted_device: str) -> int:
             try:
                 package = disk.read(folder, name, number)
                 verify.check_contract(package.manifest, contracts.get(name))
-                runner, _ = verify.load(package, chosen, Limits().max_batch_rows)
+                runner = verify.load(package, chosen, Limits().max_batch_rows).runner
             except LoadError as error:
                 refused += 1
                 print(f"{name:<16} {number:>4}  refused  {error.outcome}: {error}")

@@ -5,7 +5,7 @@ import logging
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -138,7 +138,7 @@ class Models:
             package = disk.read(self._folder, name, number)
             manifest = package.manifest
             verify.check_contract(manifest, self._contracts.get(name))
-            runner, cost = verify.load(package, self._device, self._limits.max_batch_rows)
+            runner, cost, batch_rows = verify.load(package, self._device, self._limits.max_batch_rows)
         except disk.LoadError as error:
             log.error("model refused", extra={"model": name, "version": number, "reason": str(error)})
             self._metrics.loaded(name, number, error.outcome)
@@ -147,7 +147,7 @@ class Models:
         metrics = self._metrics.served(name, number, runner.session.provider, manifest.task)
         self._ready[name][number] = Version(
             manifest,
-            Engine(runner, self._limits, metrics, self._loop, cost),
+            Engine(runner, replace(self._limits, max_batch_rows=batch_rows), metrics, self._loop, cost),
             metrics,
             {spec.name: Normaliser(spec.text) for spec in manifest.inputs if spec.text},
             {spec.name: position for position, spec in enumerate(manifest.outputs)},
@@ -161,6 +161,7 @@ class Models:
                 "model": name,
                 "version": number,
                 "provider": runner.session.provider,
+                "batch_rows": batch_rows,
                 "seconds": round(time.monotonic() - started, 3),
             },
         )

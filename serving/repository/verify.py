@@ -1,8 +1,8 @@
 """Verified load: nothing is served that does not reproduce its golden examples on the device that will serve it."""
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,20 @@ from serving.package.text import TOKENS_SUFFIX, Normaliser
 from serving.repository.disk import LoadError, Package
 
 _ONNX_TYPES = {"BYTES": "tensor(string)", "FP32": "tensor(float)", "INT64": "tensor(int64)"}
+
+
+WORTH_WHILE: Final = 24
+"""A batch that takes so many times as long as one row alone has next to nothing left to save."""
+
+
+class Loaded(NamedTuple):
+    """A package that is verified."""
+
+    runner: Runner
+    cost: CostModel
+    """What its batches cost."""
+    batch_rows: int
+    """Rows of the largest batch that is worth while."""
 
 
 Contract = Callable[[Manifest], str | None]
@@ -34,11 +48,8 @@ def check_contract(manifest: Manifest, contract: Contract | None) -> None:
         raise LoadError("signature", f"the typed API can't serve it: {problem}")
 
 
-def load(package: Package, device: Device, max_batch_rows: int) -> tuple[Runner, CostModel]:
+def load(package: Package, device: Device, max_batch_rows: int) -> Loaded:
     """Load a package onto `device`, verify it, and warm every batch size up to `max_batch_rows`.
-
-    Returns:
-        What runs it, and what its batches cost.
 
     Raises:
         LoadError: `load_error`, `signature` or `golden`, with what was expected and what was found.
@@ -51,7 +62,7 @@ def load(package: Package, device: Device, max_batch_rows: int) -> tuple[Runner,
         raise LoadError("load_error", f"ONNX Runtime can't load it: {error}") from error
     check_signature(manifest, session)
     runner = Runner(manifest, session)
-    return runner, _verify_and_warm(runner, max_batch_rows)
+    return Loaded(runner, *_verify_and_warm(runner, max_batch_rows))
 
 
 def check_signature(manifest: Manifest, session: Session) -> None:
@@ -93,7 +104,7 @@ def size_of(inputs: list[Rows]) -> int:
     return sum(len(rows) if isinstance(rows, bytes) else sum(map(len, rows)) for rows in inputs)
 
 
-def _verify_and_warm(runner: Runner, max_batch_rows: int) -> CostModel:
+def _verify_and_warm(runner: Runner, max_batch_rows: int) -> tuple[CostModel, int]:
     manifest = runner.manifest
     golden = manifest.golden
     tolerance = golden.tolerance.get(runner.session.provider)
@@ -105,7 +116,7 @@ def _verify_and_warm(runner: Runner, max_batch_rows: int) -> CostModel:
     except Exception as error:
         raise LoadError("golden", f"golden.outputs can't be read: {error}") from error
     rows = len(expected[0])
-    cost = CostModel()
+    cost, seconds = CostModel(), dict[int, float]()
     for wanted in _batch_sizes(rows, max_batch_rows):
         order = [index % rows for index in range(wanted)]
         try:
@@ -117,9 +128,21 @@ def _verify_and_warm(runner: Runner, max_batch_rows: int) -> CostModel:
             runner(alone(request))
         except Exception as error:
             raise LoadError("golden", f"it can't compute {wanted} golden rows: {error}") from error
-        cost.observe(request.size, time.monotonic() - started)
+        seconds[wanted] = time.monotonic() - started
+        cost.observe(request.size, seconds[wanted])
         _compare(manifest, outputs, [column[order] for column in expected], tolerance.atol, tolerance.rtol)
-    return cost
+    return cost, largest_worth_while(seconds, max_batch_rows)
+
+
+def largest_worth_while(seconds: Mapping[int, float], most: int) -> int:
+    """Rows beyond which a batch makes its answers later and hardly cheaper, given what batches of some sizes took.
+
+    What a batch costs by itself is shared by its rows: once they take `WORTH_WHILE` times as long as a single one
+    does with it, more of them have nothing to gain, and caches to lose. Models whose rows cost next to nothing, and
+    GPUs, get `most`; texts on a CPU some dozens.
+    """
+    bound = WORTH_WHILE * seconds[1]
+    return max(rows for rows, taken in seconds.items() if rows == 1 or (taken <= bound and rows <= most))
 
 
 def _batch_sizes(golden_rows: int, max_batch_rows: int) -> list[int]:

@@ -30,15 +30,28 @@ def refusal(package: Package, max_batch_rows: int = 4) -> tuple[str, str]:
 @pytest.mark.parametrize("name", packages.NAMES)
 def test_shipped_packages_verify(name: str) -> None:
     package = read(packages.SHIPPED, name, 1)
-    runner, cost = verify.load(package, DEVICE, 16)
+    runner, cost, batch_rows = verify.load(package, DEVICE, 16)
+    assert 1 <= batch_rows <= 16
     assert runner.session.provider == CPU
     golden = [verify.encode(spec, package.manifest.golden.inputs[spec.name]) for spec in package.manifest.inputs]
     assert 0 < cost.predict(verify.size_of(golden)) < 1, "what was measured is known to the one who serves"
 
 
 def test_a_tiny_package_verifies() -> None:
-    runner, _ = verify.load(Package(manifest(), DOUBLE), DEVICE, 4)
-    assert runner.manifest == manifest()
+    assert verify.load(Package(manifest(), DOUBLE), DEVICE, 4).runner.manifest == manifest()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "most", "rows"),
+    [
+        ({11: 9.0, 1: 1.0, 2: 1.1, 4: 1.2, 8: 1.4}, 8, 8),  # the more the better
+        ({11: 9.0, 1: 1.0, 2: 2.0, 4: 4.0, 8: 8.0, 16: 16.0, 32: 32.0, 64: 64.0}, 64, 16),
+        ({11: 9.0, 1: 1.0, 2: 21.0}, 2, 1),
+        ({11: 9.0, 1: 1.0}, 1, 1),
+    ],
+)
+def test_a_batch_is_no_larger_than_is_worth_while(seconds: dict[int, float], most: int, rows: int) -> None:
+    assert verify.largest_worth_while(seconds, most) == rows
 
 
 @pytest.mark.parametrize(
