@@ -43,8 +43,7 @@ def measure(payload: Payload, core: int | None, seconds: float) -> dict[str, Any
 
 def _runner(model: str) -> Runner:
     newest = max(disk.scan(_MODELS)[model])
-    runner, _ = verify.load(disk.read(_MODELS, model, newest), device.choose("cpu"), max(BATCHES))
-    return runner
+    return verify.load(disk.read(_MODELS, model, newest), device.choose("cpu"), max(BATCHES)).runner
 
 
 def _rows(payload: Payload, spec: InputSpec) -> list[Rows]:
