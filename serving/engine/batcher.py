@@ -18,6 +18,14 @@ from serving.status import Code, StatusError
 MAX_SETTLE_SECONDS = 0.004
 """How long rows wait at the most for the loop to have no more requests, where it is asked."""
 
+SAFE_SHARE = 0.85
+"""Of the time until a request's deadline, within which its answer must be expected for it to be taken: the caller's
+clock began earlier, the answer has a way to go, and under overload all that is taken comes at the last moment."""
+
+MAX_STRETCH = 16.0
+PACE_WEIGHT = 0.1
+"""Of what one batch shows of the pace of the queue, in the running mean."""
+
 DEPTH = 2
 """Batches in the pipe: one that computes and, once a full one has gathered, the next being built."""
 
@@ -115,6 +123,10 @@ class Batcher:
         """Rows that waited when last there were more than before, ..."""
         self._turns = 0
         """... and turns of the loop since."""
+        self._stretch = 1.0
+        """How many times as long as its batches take the queue takes to move on: the event loop has other work, too."""
+        self._moved = math.inf
+        """When the last batch was through, if rows waited for it."""
         self._wake = math.inf
         """When the timer of a delayed batch goes off."""
         self._scheduled = False
@@ -185,15 +197,16 @@ class Batcher:
             )
         if request.deadline < math.inf and self.busy:
             # An idle executor always accepts, so that an estimate gone wrong meets reality again.
-            if request.arrival + self._wait(queue.rows + request.rows, queue.size + request.size) <= request.deadline:
+            room = (request.deadline - request.arrival) * SAFE_SHARE
+            if self._wait(queue.rows + request.rows, queue.size + request.size) <= room:
                 return  # in time even as the last of all
             share = queue.share_ahead(request.priority, request.due)
             wait = self._wait(math.ceil(queue.rows * share) + request.rows, int(queue.size * share) + request.size)
-            if request.arrival + wait > request.deadline:
+            if wait > room:
                 raise StatusError(
                     Code.RESOURCE_EXHAUSTED,
-                    f"the answer would take {wait * 1e3:.1f} ms, "
-                    f"{(request.arrival + wait - request.deadline) * 1e3:.1f} ms beyond the deadline",
+                    f"the answer would take {wait * 1e3:.1f} ms, and the deadline is in "
+                    f"{(request.deadline - request.arrival) * 1e3:.1f} ms",
                     reason="too_late",
                     retry_after=wait,
                 )
@@ -210,7 +223,7 @@ class Batcher:
         wait = batches * self._cost.predict(size // max(batches, 1))
         for batch in self._running:
             wait += self._cost.predict(batch.size)
-        return wait
+        return wait * self._stretch
 
     def _schedule(self) -> None:
         # Not at once: requests that arrive in the same turn of the loop leave together.
@@ -281,6 +294,13 @@ class Batcher:
         self._schedule()
         return False
 
+    def _observe_pace(self, seconds: float) -> None:
+        """A batch that took so long is through: how long is it since the one before, where rows waited meanwhile?"""
+        now = self._clock()
+        pace = min(max((now - self._moved) / max(seconds, 1e-6), 1.0), MAX_STRETCH) if self._moved < now else 1.0
+        self._stretch += PACE_WEIGHT * (pace - self._stretch)
+        self._moved = now if self._queue.rows else math.inf
+
     def _wake_at(self, when: float, now: float) -> None:
         def wake() -> None:
             self._wake = math.inf
@@ -305,6 +325,7 @@ class Batcher:
         result = execution.result
         if not isinstance(result, StatusError):
             self._cost.observe(batch.size, execution.seconds)
+            self._observe_pace(execution.seconds)
             offset = 0
             for request, start, stop in batch.pieces:
                 rows = stop - start
