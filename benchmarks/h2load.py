@@ -12,14 +12,19 @@ import shutil
 import struct
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import pinned
+from benchmarks.machine import Others, pinned
 from benchmarks.servers import ServerFailed
-from benchmarks.stats import percentile
+from benchmarks.stats import percentile, ratio
+
+IN_FLIGHT = {1: (1, 1), 16: (4, 4), 64: (8, 8)}
+"""Connections, and streams on each."""
 
 PREFIX_BYTES = 5
 """Of a gRPC message: one for compression, four for its length."""
@@ -87,6 +92,29 @@ def shoot(shot: Shot, core: int | None, seconds: int) -> Counted:
         said = _h2load(shot, core, Path(folder), ("-D", str(seconds), f"--log-file={log}"), seconds + _GRACE_SECONDS)
         cpu = _children_seconds() - cpu
         return parse(said, log.read_text(), cpu)
+
+
+def measure(
+    shot: Shot, core: int | None, seconds: int, cpu_seconds: Callable[[], float]
+) -> tuple[Counted, dict[str, Any]]:
+    """`shoot`, and the figures of a server whose CPU time so far is `cpu_seconds`.
+
+    Raises:
+        ServerFailed: h2load did not get through.
+    """
+    others, cpu = Others(), cpu_seconds()
+    counted = shoot(shot, core, seconds)
+    cpu = cpu_seconds() - cpu
+    return counted, {
+        "requests": counted.done,
+        "per_second": counted.per_second,
+        "p50_ms": counted.p50_ms,
+        "p99_ms": counted.p99_ms,
+        "cpu_us": ratio(cpu * 1e6, counted.done),
+        "server_cores": cpu / seconds,
+        "client_cores": counted.cpu_seconds / seconds,
+        "other_cores": others.cores(cpu + counted.cpu_seconds),
+    }
 
 
 def steady(shot: Shot, core: int | None, seconds: int, per_second: int) -> Counted:

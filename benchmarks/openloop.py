@@ -40,6 +40,9 @@ _STREAMS = 100
 _LARGEST_WINDOW = 2**31 - 1
 _MAX_CONCURRENT_STREAMS, _INITIAL_WINDOW_SIZE = 3, 4
 
+SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
+"""Of a server's own maximum, at which its latency is measured."""
+
 DISTURBED = 0.03
 """Busy cores, of others, during a run, beyond which it is made again."""
 ATTEMPTS = 5

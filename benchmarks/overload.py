@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from benchmarks import h2load, openloop
-from benchmarks.h2load import PREFIX_BYTES, Shot
+from benchmarks.h2load import IN_FLIGHT, PREFIX_BYTES, Shot
 from benchmarks.load import answer
 from benchmarks.openloop import Orders
 from benchmarks.payloads import reviews
@@ -37,7 +37,7 @@ def run(session: Session) -> dict[str, Any]:
         reply = len(answer(servers["grpcio"], payload)) + PREFIX_BYTES
         maxima = {}
         for name, server in servers.items():
-            shot = Shot(server.address, payload.method, payload.messages[0], 8, 8)
+            shot = Shot(server.address, payload.method, payload.messages[0], *IN_FLIGHT[64])
             h2load.warm_up(shot, session.cores.load, 500)
             maxima[name] = h2load.shoot(shot, session.cores.load, int(session.pick(2, 1))).per_second
         for number in range(rounds):

@@ -14,13 +14,13 @@ from typing import Any
 
 from benchmarks import h2load
 from benchmarks.generator import Generator, Job, generator
-from benchmarks.h2load import Shot
+from benchmarks.h2load import IN_FLIGHT, Shot
 from benchmarks.payloads import Payload, houses, reviews
 from benchmarks.servers import Server, ServerFailed, real_server
 from benchmarks.session import Session
 from benchmarks.stats import ratio
 from benchmarks.tables import Cell, Table
-from benchmarks.transports import IN_FLIGHT, TIMEOUTS, TRANSPORTS
+from benchmarks.transports import TIMEOUTS, TRANSPORTS
 
 NAME = "profiles"
 

@@ -20,7 +20,7 @@ from typing import Any
 import grpc
 
 from benchmarks import h2load
-from benchmarks.h2load import Shot
+from benchmarks.h2load import IN_FLIGHT, Shot
 from benchmarks.load import answer
 from benchmarks.machine import Cores, pinned
 from benchmarks.payloads import houses
@@ -119,7 +119,7 @@ async def soak(server: Server, cores: Cores, minutes: float, pause: float, besid
     await run.learn()
     payload = houses()
     reply = answer(server, payload)
-    shot = Shot(server.address, payload.method, payload.messages[0], 8, 8)
+    shot = Shot(server.address, payload.method, payload.messages[0], *IN_FLIGHT[64])
     crowd = asyncio.create_task(asyncio.to_thread(h2load.steady, shot, cores.load, int(minutes * 60), beside))
     tasks = [asyncio.create_task(run.caller(pause)) for _ in range(CALLERS)] + [asyncio.create_task(run.dier())]
     process = server.process

@@ -7,10 +7,10 @@ from typing import Any
 
 from benchmarks import ceiling, h2load, openloop
 from benchmarks.generator import Generator, Job, generator
-from benchmarks.h2load import PREFIX_BYTES, Shot
+from benchmarks.h2load import IN_FLIGHT, PREFIX_BYTES, Shot
 from benchmarks.load import answer
 from benchmarks.machine import Others
-from benchmarks.openloop import Orders
+from benchmarks.openloop import SHARES, Orders
 from benchmarks.payloads import Payload, houses, reviews
 from benchmarks.scrape import batching, parse
 from benchmarks.servers import Server, floor_server, real_server
@@ -23,12 +23,6 @@ __all__ = ["NAME", "draw", "run", "tables"]
 NAME = "transports"
 
 TRANSPORTS = ("grpcio", "native")
-
-IN_FLIGHT = {1: (1, 1), 16: (4, 4), 64: (8, 8)}
-"""Connections, and streams on each."""
-
-SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
-"""Of its own maximum, at which each transport's latency is measured in an open loop."""
 
 _WARM_UP_REQUESTS = 500
 _CLIENTS = 2
@@ -60,23 +54,11 @@ class _Bench:
         server, core = self.servers[name], self.session.cores.load
         shot = Shot(server.address, payload.method, payload.messages[0], *IN_FLIGHT[in_flight])
         h2load.warm_up(shot, core, _WARM_UP_REQUESTS)
-        before, others, cpu = _scrape(server), Others(), server.cpu_seconds()
-        counted = h2load.shoot(shot, core, seconds)
-        cpu = server.cpu_seconds() - cpu
-        other_cores = others.cores(cpu + counted.cpu_seconds)
+        before = _scrape(server)
+        counted, found = h2load.measure(shot, core, seconds, server.cpu_seconds)
         after = _scrape(server)
         answered = _answered(after, payload.model) - _answered(before, payload.model) if before else None
         h2load.check(counted, self.replies[payload.method], answered)
-        found = {
-            "requests": counted.done,
-            "per_second": counted.per_second,
-            "p50_ms": counted.p50_ms,
-            "p99_ms": counted.p99_ms,
-            "cpu_us": ratio(cpu * 1e6, counted.done),
-            "server_cores": cpu / seconds,
-            "client_cores": counted.cpu_seconds / seconds,
-            "other_cores": other_cores,
-        }
         return {**found, "mean_rows": batching(before, after, payload.model).mean_rows} if before else found
 
     def real_clients(self, name: str, payload: Payload, deadlines: str, seconds: float) -> dict[str, Any]:

@@ -11,9 +11,8 @@ from itertools import product
 from typing import Any
 
 from benchmarks import h2load, openloop
-from benchmarks.h2load import PREFIX_BYTES, Shot
-from benchmarks.machine import Others
-from benchmarks.openloop import Orders
+from benchmarks.h2load import IN_FLIGHT, PREFIX_BYTES, Shot
+from benchmarks.openloop import SHARES, Orders
 from benchmarks.peers import environments
 from benchmarks.peers.asking import Exam, examine, exams, good_reply, knows
 from benchmarks.peers.bench_tables import draw, tables
@@ -26,12 +25,6 @@ from benchmarks.stats import median, ratio
 __all__ = ["NAME", "draw", "run", "tables"]
 
 NAME = "peers"
-
-IN_FLIGHT = {1: (1, 1), 16: (4, 4), 64: (8, 8)}
-"""Connections, and streams on each, over gRPC; over HTTP/1.1 as many connections as are in flight."""
-
-SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
-"""Of its own maximum, at which latency is measured in an open loop."""
 
 OPEN_LOOP = (OURS, "triton")
 
@@ -95,27 +88,16 @@ class _Bench:
     def _measured(self, contender: _Contender, exam: Exam, in_flight: int, seconds: int) -> dict[str, Any]:
         peer, core, asks = contender.peer, self.session.cores.load, contender.peer.asks[exam.model]
         body = asks.body(exam.questions[0])
+        # Over HTTP/1.1 a connection has one request at a time.
         at_once = IN_FLIGHT[in_flight] if peer.protocol == GRPC else (in_flight, 1)
         shot = Shot(contender.address, asks.path, body, *at_once, json=peer.protocol != GRPC)
         h2load.warm_up(shot, core, _WARM_UP_REQUESTS)
-        others, cpu = Others(), contender.tree.cpu_seconds()
-        counted = h2load.shoot(shot, core, seconds)
-        cpu = contender.tree.cpu_seconds() - cpu
-        other_cores = others.cores(cpu + counted.cpu_seconds)
+        counted, found = h2load.measure(shot, core, seconds, contender.tree.cpu_seconds)
         each = len(contender.replies[exam.model]) + (PREFIX_BYTES if peer.protocol == GRPC else 0)
         h2load.check_sizes(counted, each, asks.slack)
         if peer.name not in FLOORS:
             good_reply(peer.protocol, contender.address, asks, exam)  # as right as before all that
-        return {
-            "requests": counted.done,
-            "per_second": counted.per_second,
-            "p50_ms": counted.p50_ms,
-            "p99_ms": counted.p99_ms,
-            "cpu_us": ratio(cpu * 1e6, counted.done),
-            "server_cores": cpu / seconds,
-            "client_cores": counted.cpu_seconds / seconds,
-            "other_cores": other_cores,
-        }
+        return found
 
     def open_loop(self, contender: _Contender, exam: Exam, rate: float, seconds: float) -> dict[str, Any]:
         """One server at a fixed rate of arrivals; nothing where it does not get through."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from serving.engine.cost import CostModel
+from serving.engine.cost import CostModel, Pace
 from serving.engine.queue import Piece, Queue
 from serving.engine.request import Outputs, Request
 from serving.status import Code, StatusError
@@ -21,10 +21,6 @@ MAX_SETTLE_SECONDS = 0.004
 SAFE_SHARE = 0.85
 """Of the time until a request's deadline, within which its answer must be expected for it to be taken: the caller's
 clock began earlier, the answer has a way to go, and under overload all that is taken comes at the last moment."""
-
-MAX_STRETCH = 16.0
-PACE_WEIGHT = 0.1
-"""Of what one batch shows of the pace of the queue, in the running mean."""
 
 DEPTH = 2
 """Batches in the pipe: one that computes and, once a full one has gathered, the next being built."""
@@ -123,10 +119,7 @@ class Batcher:
         """Rows that waited when last there were more than before, ..."""
         self._turns = 0
         """... and turns of the loop since."""
-        self._stretch = 1.0
-        """How many times as long as its batches take the queue takes to move on: the event loop has other work, too."""
-        self._moved = math.inf
-        """When the last batch was through, if rows waited for it."""
+        self._pace = Pace()
         self._wake = math.inf
         """When the timer of a delayed batch goes off."""
         self._scheduled = False
@@ -223,7 +216,7 @@ class Batcher:
         wait = batches * self._cost.predict(size // max(batches, 1))
         for batch in self._running:
             wait += self._cost.predict(batch.size)
-        return wait * self._stretch
+        return wait * self._pace.stretch
 
     def _schedule(self) -> None:
         # Not at once: requests that arrive in the same turn of the loop leave together.
@@ -294,13 +287,6 @@ class Batcher:
         self._schedule()
         return False
 
-    def _observe_pace(self, seconds: float) -> None:
-        """A batch that took so long is through: how long is it since the one before, where rows waited meanwhile?"""
-        now = self._clock()
-        pace = min(max((now - self._moved) / max(seconds, 1e-6), 1.0), MAX_STRETCH) if self._moved < now else 1.0
-        self._stretch += PACE_WEIGHT * (pace - self._stretch)
-        self._moved = now if self._queue.rows else math.inf
-
     def _wake_at(self, when: float, now: float) -> None:
         def wake() -> None:
             self._wake = math.inf
@@ -322,10 +308,11 @@ class Batcher:
     def _done(self, batch: Batch, execution: Execution) -> None:
         self._running.discard(batch)
         self._observer.ran(batch, execution)
+        # One that failed took its time, too: the next must not seem to have taken both.
+        self._pace.observe(self._clock(), execution.seconds, waiting=bool(self._queue.rows))
         result = execution.result
         if not isinstance(result, StatusError):
             self._cost.observe(batch.size, execution.seconds)
-            self._observe_pace(execution.seconds)
             offset = 0
             for request, start, stop in batch.pieces:
                 rows = stop - start

@@ -1,4 +1,6 @@
-"""What a batch costs: seconds by size, learned from the batches that ran."""
+"""What a batch costs, and how fast a queue moves: learned from the batches that ran."""
+
+import math
 
 _WEIGHT = 0.2
 """Of a new measurement in the running mean: one stall can't move the estimate by more than a fifth of itself."""
@@ -30,3 +32,24 @@ class CostModel:
         if below is not None:
             return float(self._seconds[below] * 2 ** (bucket - below))
         return min(self._seconds.values(), default=0.0)
+
+
+MAX_STRETCH = 16.0
+_PACE_WEIGHT = 0.1
+
+
+class Pace:
+    """How many times as long as its batches take a queue takes to move on: the event loop has other work, too."""
+
+    def __init__(self) -> None:
+        self.stretch = 1.0
+        self._moved = math.inf
+        """When the last batch was through, if rows waited for it."""
+
+    def observe(self, now: float, seconds: float, *, waiting: bool) -> None:
+        """A batch that took `seconds` is through, and more rows are `waiting`, or not."""
+        pace = 1.0
+        if self._moved < now:
+            pace = min(max((now - self._moved) / max(seconds, 1e-6), 1.0), MAX_STRETCH)
+        self.stretch += _PACE_WEIGHT * (pace - self.stretch)
+        self._moved = now if waiting else math.inf

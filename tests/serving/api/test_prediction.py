@@ -1,113 +1,27 @@
-"""The typed service over a transport in memory, with the shipped models behind it."""
+"""The typed service, unary calls: over a transport in memory, with the shipped models behind it."""
 
 import asyncio
 import gc
 import logging
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from google.protobuf.message import Message
 
 from protos.prediction.v1 import prediction_pb2 as pb
-from serving.api.instances import SMALL_MESSAGE
-from serving.api.prediction import MAX_STREAM_IN_FLIGHT, SERVICE, Exchange, PredictionService
+from serving.api.prediction import MAX_STREAM_IN_FLIGHT, Exchange
 from serving.api.tasks import HousePriceTask
-from serving.engine.batcher import Limits
 from serving.engine.request import Request
-from serving.metrics import REJECTIONS, UNKNOWN, Metrics
-from serving.repository.models import Models
+from serving.metrics import UNKNOWN
 from serving.status import Code, StatusError
 from tests.serving import packages
-from tests.serving.api.calls import MemoryCall, MemoryStream, call, stream
+from tests.serving.api.calls import MemoryCall
+from tests.serving.api.desk import GARBAGE, HOUSE, NOT_UTF8, ONE_HOUSE, Desk, item, open_desk
 from tests.serving.packages import value
 
 pytestmark = pytest.mark.asyncio
-
-MAX_WORDS = 50
-NOT_UTF8 = b"\x0a\x02\xff\xfe"
-GARBAGE = b"\xff\xff\xff\xff"
-
-HOUSE = pb.House(rooms=6, lower_status=5)
-ONE_HOUSE = pb.PredictHousePriceRequest(houses=[HOUSE])
-
-
-class Desk:
-    """A service, and what a test asks of it."""
-
-    def __init__(self, models: Models, metrics: Metrics) -> None:
-        self.models = models
-        self.metrics = metrics
-        self.service = PredictionService(models, metrics, MAX_WORDS)
-        self.routes = self.service.routes()
-
-    def call(self, method: str, message: Message | bytes, **options: float) -> MemoryCall:
-        data = message if isinstance(message, bytes) else message.SerializeToString()
-        return call(self.routes, f"/{SERVICE}/{method}", data, **options)
-
-    def stream(self, **options: float) -> MemoryStream:
-        return stream(self.routes, f"/{SERVICE}/PredictStream", **options)
-
-    def requests(self, code: Code, model: str = "house_price", version: str = "1", method: str = "") -> float:
-        method = method or {"sentiment": "PredictSentiment", "topic": "PredictTopic"}.get(model, "PredictHousePrice")
-        labels = {"model": model, "version": version, "method": method, "code": code.name}
-        return value(self.metrics, "triptych_requests_total", **labels) or 0
-
-    def timed(self, model: str = "house_price", version: str = "1", method: str = "PredictHousePrice") -> float:
-        name = "triptych_request_duration_seconds_count"
-        return value(self.metrics, name, model=model, version=version, method=method) or 0
-
-    def rejected(self, model: str = "house_price") -> dict[str, float]:
-        """What was refused, by reason."""
-        found = {r: value(self.metrics, "triptych_rejected_total", model=model, reason=r) or 0 for r in REJECTIONS}
-        return {reason: count for reason, count in found.items() if count}
-
-    def in_flight(self, model: str = "house_price") -> float | None:
-        return value(self.metrics, "triptych_requests_in_flight", model=model)
-
-    def batches(self, model: str = "house_price") -> float:
-        return value(self.metrics, "triptych_batch_rows_count", model=model, version="1") or 0
-
-    def rows(self, model: str = "house_price") -> float:
-        return value(self.metrics, "triptych_batch_rows_sum", model=model, version="1") or 0
-
-    def all_requests(self) -> float:
-        """Of whatever model, version, method and code."""
-        samples = [sample for metric in self.metrics.registry.collect() for sample in metric.samples]
-        return sum(sample.value for sample in samples if sample.name == "triptych_requests_total")
-
-
-async def open_desk(folder: Path, limits: Limits) -> Desk:
-    metrics = Metrics()
-    models = packages.open_models(folder, metrics, limits)
-    models.load_all()
-    return Desk(models, metrics)
-
-
-@pytest_asyncio.fixture
-async def desk() -> AsyncIterator[Desk]:
-    desk = await open_desk(packages.SHIPPED, Limits(max_batch_rows=8, max_queue_rows=2 * MAX_STREAM_IN_FLIGHT))
-    yield desk
-    await desk.models.close()
-    for name in packages.NAMES:
-        assert desk.in_flight(name) == 0, "whatever happened, nothing is in flight at the end"
-
-
-def item(id: str, **request: Any) -> bytes:  # noqa: A002 - the field's name
-    data: bytes = pb.PredictStreamRequest(id=id, **request).SerializeToString()
-    return data
-
-
-def answers(stream: MemoryStream) -> dict[str, pb.PredictStreamResponse]:
-    found = [pb.PredictStreamResponse.FromString(message) for message in stream.sent]
-    assert len({response.id for response in found}) == len(found)
-    return {response.id: response for response in found}
-
-
-# Unary.
 
 
 async def test_a_review_is_answered(desk: Desk) -> None:
@@ -385,190 +299,3 @@ async def test_our_own_faults_are_internal_logged_and_counted(
     assert isinstance(record.exc_info[1], ZeroDivisionError)
     assert desk.requests(Code.INTERNAL) == 1
     assert desk.in_flight() == 0
-
-
-# Streams.
-
-
-async def test_a_stream_mixes_all_three(desk: Desk) -> None:
-    opened = desk.stream()
-    opened.receiver.message(item("s", sentiment=pb.PredictSentimentRequest(reviews=["Good."])))
-    opened.receiver.message(item("t", topic=pb.PredictTopicRequest(newswires=["wheat", "oil"], top_k=1)))
-    opened.receiver.message(item("h", house_price=ONE_HOUSE))
-    opened.receiver.half_closed()
-    assert not opened.finished, "the last answer comes first"
-    await opened.until(3)
-    found = answers(opened)
-    assert {name: found[name].WhichOneof("result") for name in found} == {
-        "s": "sentiment",
-        "t": "topic",
-        "h": "house_price",
-    }
-    assert len(found["t"].topic.predictions) == 2
-    assert found["h"].house_price.version == "1"
-    assert opened.code is Code.OK
-    for model in packages.NAMES:
-        assert desk.requests(Code.OK, model, method="PredictStream") == 1
-
-
-async def test_a_stream_of_nothing_ends_well(desk: Desk) -> None:
-    opened = desk.stream()
-    opened.receiver.half_closed()
-    assert opened.code is Code.OK
-    assert opened.sent == []
-
-
-async def test_many_items_are_each_answered_once(desk: Desk) -> None:
-    opened = desk.stream()
-    for n in range(1000):
-        opened.receiver.message(item(str(n), house_price=ONE_HOUSE))
-    assert desk.in_flight() == 1000
-    opened.receiver.half_closed()
-    await opened.until(1000)
-    found = answers(opened)
-    assert found.keys() == {str(n) for n in range(1000)}
-    assert {response.WhichOneof("result") for response in found.values()} == {"house_price"}
-    assert opened.code is Code.OK
-    assert desk.batches() == 1000 / 8
-
-
-async def test_a_bad_item_is_answered_and_does_not_end_the_stream(desk: Desk) -> None:
-    opened = desk.stream()
-    opened.receiver.message(item("nothing"))
-    opened.receiver.message(item("empty", topic=pb.PredictTopicRequest()))
-    opened.receiver.message(item("words", sentiment=pb.PredictSentimentRequest(reviews=["a " * (MAX_WORDS + 1)])))
-    opened.receiver.message(item("version", house_price=pb.PredictHousePriceRequest(houses=[HOUSE], version="9")))
-    opened.receiver.message(item("good", house_price=ONE_HOUSE))
-    await opened.until(5)
-    assert not opened.finished
-    found = answers(opened)
-    invalid, not_found = int(Code.INVALID_ARGUMENT), int(Code.NOT_FOUND)
-    assert (found["nothing"].error.code, found["nothing"].error.message) == (
-        invalid,
-        "request: expected one of sentiment, topic, house_price, got none",
-    )
-    assert (found["empty"].error.code, found["words"].error.code) == (invalid, invalid)
-    assert found["words"].error.message.startswith("reviews[0]: 51 words")
-    assert found["version"].error.code == not_found
-    assert found["good"].WhichOneof("result") == "house_price"
-    opened.receiver.half_closed()
-    assert opened.code is Code.OK
-    assert desk.rejected(UNKNOWN) == {"invalid": 1}
-    assert desk.requests(Code.INVALID_ARGUMENT, UNKNOWN, UNKNOWN, "PredictStream") == 1
-    assert desk.requests(Code.INVALID_ARGUMENT, "topic", method="PredictStream") == 1
-    assert desk.requests(Code.NOT_FOUND, version=UNKNOWN, method="PredictStream") == 1
-
-
-@pytest.mark.parametrize("message", [GARBAGE, NOT_UTF8])
-async def test_an_item_that_can_not_be_read_ends_the_stream_and_what_is_in_flight(desk: Desk, message: bytes) -> None:
-    opened = desk.stream()
-    opened.receiver.message(item("first", house_price=ONE_HOUSE))
-    opened.receiver.message(message)
-    assert opened.code is Code.INVALID_ARGUMENT
-    assert opened.error is not None
-    assert "prediction.v1.PredictStreamRequest" in opened.error.message
-    assert desk.in_flight() == 0
-    assert desk.requests(Code.CANCELLED, method="PredictStream") == 1
-    assert desk.rejected(UNKNOWN) == {"invalid": 1}
-    opened.cancel()  # as a transport does after every stream
-    assert desk.requests(Code.CANCELLED, method="PredictStream") == 1
-    await desk.call("PredictHousePrice", ONE_HOUSE).message()
-    assert opened.sent == []
-
-
-async def test_an_item_of_far_too_many_instances_is_refused_unread(desk: Desk) -> None:
-    made = desk.stream()
-    most = desk.models.max_rows
-    houses = pb.PredictHousePriceRequest(houses=[pb.House()] * (20 * most)).SerializeToString()
-    data = item("big", house_price=pb.PredictHousePriceRequest.FromString(houses))
-    assert len(data) > SMALL_MESSAGE
-    made.receiver.message(data)
-    made.receiver.message(item("after", house_price=ONE_HOUSE))
-    made.receiver.message(b"\x12\x00" * (20 * most) + b"\x0a\x01x" + b"\x0a" * most)
-    await made.until(3)
-    found = answers(made)
-    assert found["big"].error.code == Code.INVALID_ARGUMENT
-    assert found["big"].error.message == f"houses: more than {most} instances in one request (--max-queue-rows)"
-    assert found["after"].WhichOneof("result") == "house_price"
-    assert found[""].error.message == "request: more than 64 fields in one item"
-    assert desk.rejected() == {"invalid": 1}
-    assert desk.rejected(UNKNOWN) == {"invalid": 1}
-    assert not made.finished
-
-
-async def test_a_cancelled_stream_lets_go_of_all_its_items(desk: Desk) -> None:
-    opened = desk.stream()
-    for n in range(10):
-        opened.receiver.message(item(str(n), house_price=ONE_HOUSE))
-    other = desk.call("PredictHousePrice", ONE_HOUSE)
-    opened.cancel()
-    assert desk.in_flight() == 1
-    await other.message()
-    assert desk.rows() == 1
-    assert opened.sent == []
-    assert not opened.finished
-    assert desk.rejected() == {"cancelled": 10}
-    assert desk.requests(Code.CANCELLED, method="PredictStream") == 10
-
-
-async def test_a_stream_is_not_read_while_too_much_of_it_is_unanswered(desk: Desk) -> None:
-    opened = desk.stream()
-    for n in range(MAX_STREAM_IN_FLIGHT - 1):
-        opened.receiver.message(item(str(n), house_price=ONE_HOUSE))
-    assert opened.reading
-    opened.receiver.message(item("last", house_price=ONE_HOUSE))
-    assert not opened.reading
-    opened.receiver.message(item("on its way", house_price=ONE_HOUSE))  # a transport may have read one already
-    assert not opened.reading
-    await opened.until(MAX_STREAM_IN_FLIGHT + 1)
-    assert opened.reading
-    assert opened.pauses == 1
-    opened.receiver.half_closed()
-    assert opened.code is Code.OK
-
-
-async def test_an_item_that_is_refused_at_once_does_not_leave_the_stream_paused(desk: Desk) -> None:
-    opened = desk.stream()
-    for n in range(MAX_STREAM_IN_FLIGHT - 1):
-        opened.receiver.message(item(str(n), house_price=ONE_HOUSE))
-    opened.receiver.message(item("bad", house_price=pb.PredictHousePriceRequest()))
-    assert opened.reading
-    opened.cancel()
-
-
-async def test_items_of_a_stream_whose_deadline_has_passed_are_refused(desk: Desk) -> None:
-    opened = desk.stream(deadline=time.monotonic() - 1)
-    opened.receiver.message(item("late", house_price=ONE_HOUSE))
-    assert answers(opened)["late"].error.code == Code.DEADLINE_EXCEEDED
-    assert desk.rejected() == {"expired": 1}
-
-
-async def test_a_draining_service_refuses_the_items_of_a_stream_one_by_one(desk: Desk) -> None:
-    opened = desk.stream()
-    opened.receiver.message(item("old", house_price=ONE_HOUSE))
-    desk.service.draining = True
-    opened.receiver.message(item("new", house_price=ONE_HOUSE))
-    await opened.until(2)
-    assert answers(opened)["new"].error.code == Code.UNAVAILABLE
-    assert answers(opened)["old"].WhichOneof("result") == "house_price"
-
-
-async def test_a_stream_told_to_drain_answers_what_it_took_and_then_says_why_it_ends(desk: Desk) -> None:
-    opened, idle = desk.stream(), desk.stream()
-    opened.receiver.message(item("old", house_price=ONE_HOUSE))
-    for each in (opened, idle):
-        each.receiver.draining()
-    assert idle.code is Code.UNAVAILABLE
-    assert not opened.finished
-    await opened.until(1)
-    assert opened.code is Code.UNAVAILABLE
-    assert answers(opened)["old"].WhichOneof("result") == "house_price"
-
-
-async def test_a_half_closed_stream_told_to_drain_ends_well(desk: Desk) -> None:
-    opened = desk.stream()
-    opened.receiver.message(item("old", house_price=ONE_HOUSE))
-    opened.receiver.half_closed()
-    opened.receiver.draining()
-    await opened.until(1)
-    assert opened.code is Code.OK

@@ -318,13 +318,14 @@ async def test_leaving_by_an_exception_does_not_wait(server: Any) -> None:
     with PredictionClient(timeout=1000) as client:
         pipeline = client.pipeline()
         answer = pipeline.predict_sentiment("x")
+        await called(server, 1)  # else it might come while the next one is waited for
         with pytest.raises(ZeroDivisionError), pipeline:
             raise ZeroDivisionError
         assert isinstance(answer.exception(), PredictionError)
     async with AsyncPredictionClient(timeout=1000) as awaited:
         other = awaited.pipeline()
         task = asyncio.ensure_future(other.predict_sentiment("x"))
-        await called(server, 1)
+        await called(server, 2)
         with pytest.raises(ZeroDivisionError):
             async with other:
                 raise ZeroDivisionError

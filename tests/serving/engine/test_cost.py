@@ -1,4 +1,4 @@
-"""The cost model: what is known, what is guessed between, and that one stall does not spoil it."""
+"""The cost model: what is known, what is guessed between, and that one stall does not spoil it; and a queue's pace."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.engine.cost import CostModel
+from serving.engine.cost import MAX_STRETCH, CostModel, Pace
 
 
 def observed(*batches: tuple[int, float]) -> CostModel:
@@ -60,3 +60,27 @@ def test_a_prediction_is_always_a_time(batches: list[tuple[int, float]], size: i
     predicted = observed(*batches).predict(size)
     assert predicted >= 0
     assert math.isfinite(predicted)
+
+
+def test_a_queue_whose_batches_follow_one_another_moves_as_fast_as_they_run() -> None:
+    pace = Pace()
+    for second in range(20):
+        pace.observe(10.0 + second, 1.0, waiting=True)
+    assert pace.stretch == 1.0
+
+
+def test_what_the_loop_does_between_batches_stretches_a_wait_and_is_forgotten() -> None:
+    pace = Pace()
+    for number in range(60):
+        pace.observe(10.0 + 3 * number, 1.0, waiting=True)
+    assert pace.stretch == pytest.approx(3.0, rel=0.01)
+    for number in range(60):
+        pace.observe(1000.0 + 50 * number, 1.0, waiting=False)
+    assert pace.stretch == pytest.approx(1.0, rel=0.01), "nobody waited, so nobody was kept waiting"
+
+
+def test_one_stall_stretches_no_wait_beyond_the_bound() -> None:
+    pace = Pace()
+    pace.observe(10.0, 1.0, waiting=True)
+    pace.observe(10_000.0, 1.0, waiting=True)
+    assert 1.0 < pace.stretch < MAX_STRETCH / 4

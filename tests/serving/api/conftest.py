@@ -1,0 +1,19 @@
+"""The service that the tests of unary calls and of streams share."""
+
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from serving.api.prediction import MAX_STREAM_IN_FLIGHT
+from serving.engine.batcher import Limits
+from tests.serving import packages
+from tests.serving.api.desk import Desk, open_desk
+
+
+@pytest_asyncio.fixture
+async def desk() -> AsyncIterator[Desk]:
+    desk = await open_desk(packages.SHIPPED, Limits(max_batch_rows=8, max_queue_rows=2 * MAX_STREAM_IN_FLIGHT))
+    yield desk
+    await desk.models.close()
+    for name in packages.NAMES:
+        assert desk.in_flight(name) == 0, "whatever happened, nothing is in flight at the end"
