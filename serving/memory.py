@@ -21,6 +21,7 @@ async def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is None:
         return  # another C library, with ways of its own
+    await asyncio.to_thread(trim, 0)  # what it took to verify the models is not needed again
     floor = _resident()
     while True:
         await asyncio.sleep(INTERVAL_SECONDS)
