@@ -65,7 +65,8 @@ def _serve(options: argparse.Namespace) -> int:
 
     from serving import logs
     from serving.config import SettingsError, check_files, resolve
-    from serving.server import LOADING, StartError, serve
+    from serving.repository.watch import THREAD
+    from serving.server import StartError, serve
 
     flags = {name: value for name, value in vars(options).items() if name not in ("func", "config")}
     try:
@@ -83,7 +84,7 @@ def _serve(options: argparse.Namespace) -> int:
             uvloop.run(serve(settings, started))
     except StartError as error:
         return _fail(str(error))
-    if any(thread.name == LOADING for thread in threading.enumerate()):
+    if any(thread.name == THREAD for thread in threading.enumerate()):
         os._exit(0)  # stopped while a model was loading, which may never end
     return 0
 

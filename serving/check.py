@@ -1,14 +1,18 @@
-"""`check`: verify every package of a folder as a server would, and print what was found."""
+"""`check`: verify every package of a folder as a server would, step by step, and print what was found."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from serving.api.tasks import TASKS
 from serving.engine import device
 from serving.engine.batcher import Limits
-from serving.engine.device import DeviceError
-from serving.repository import disk, verify
+from serving.engine.device import Device, DeviceError
+from serving.package.manifest import InputSpec, OutputSpec
+from serving.repository import disk, tensors, trial, verify
 from serving.repository.disk import LoadError, RepositoryError
+
+_CONTRACTS = {task.model: task.problem for task in TASKS}
 
 
 class CheckError(Exception):
@@ -27,22 +31,79 @@ def check(models: str, wanted_device: str) -> int:
         found = disk.scan(folder)
     except (DeviceError, RepositoryError) as error:
         raise CheckError(str(error)) from error
-    contracts = {task.model: task.problem for task in TASKS}
-    refused = 0
-    for name, numbers in found.items():
-        for number in numbers:
-            started = time.monotonic()
+    ready = refused = 0
+    started = time.monotonic()
+    for name, folders in found.items():
+        for number, place in folders.items():
+            report = _Report(name, number)
             try:
-                package = disk.read(folder, name, number)
-                verify.check_contract(package.manifest, contracts.get(name))
-                runner = verify.load(package, chosen, Limits().max_batch_rows).runner
+                _check(report, folder, place, chosen)
+                ready += 1
             except LoadError as error:
+                report.refuse(error)
                 refused += 1
-                print(f"{name:<16} {number:>4}  refused  {error.outcome}: {error}")
-                continue
-            golden = len(next(iter(package.manifest.golden.inputs.values())))
-            print(
-                f"{name:<16} {number:>4}  ready    {golden} golden examples on {runner.session.provider}, "
-                f"{len(package.model) / 1e6:.1f} MB, {time.monotonic() - started:.2f} s"
-            )
+    verdict = f"{refused} refused, {ready} ready" if refused else "all ready"
+    print(f"{ready + refused} packages: {verdict}, in {time.monotonic() - started:.2f} s on {chosen.provider}")
     return 1 if refused else 0
+
+
+class _Report:
+    """What is printed of one package: a verdict in one line, and a line for each step before it."""
+
+    def __init__(self, name: str, number: int) -> None:
+        self.name, self.number = name, number
+        self._started = self._last = time.monotonic()
+        self._lines: list[str] = []
+
+    def done(self, step: str, remark: str = "", seconds: float | None = None) -> None:
+        """A step has passed, in the time since the last unless it is known better."""
+        now = time.monotonic()
+        taken = now - self._last if seconds is None else seconds
+        self._lines.append(f"    {step:<12}{1000 * taken:>10.1f} ms  {remark}".rstrip())
+        self._last = now
+
+    def accept(self, summary: str) -> None:
+        self._print(f"ready    {summary}, {time.monotonic() - self._started:.2f} s")
+
+    def refuse(self, error: LoadError) -> None:
+        self._print(f"refused  {error.outcome}: {error}")
+
+    def _print(self, verdict: str) -> None:
+        print(f"{self.name:<16} {self.number:>4}  {verdict}", *self._lines, sep="\n")
+
+
+def _check(report: _Report, models: Path, place: Path, chosen: Device) -> None:
+    """Take a package through every step.
+
+    Raises:
+        LoadError: it is not fit to be served.
+    """
+    package = disk.read(models, place, report.name, report.number)
+    manifest = package.manifest
+    report.done("checksum", ", ".join(f"{file} {tensors.size(found.bytes)}" for file, found in manifest.files.items()))
+    verify.check_contract(manifest, _CONTRACTS.get(manifest.name))
+    verify.check_static(package)
+    report.done("static", "nothing from outside, nothing that explodes")
+    rows = Limits().max_batch_rows
+    tried = trial.try_out(models, place, report.name, report.number, package.digest, max_batch_rows=rows)
+    report.done("checker", "the ONNX checker, with its shape inference", tried.seconds["checker"])
+    trial_seconds = sum(tried.seconds.values())
+    report.done("trial", f"all steps in a process of its own, {tensors.size(tried.peak_bytes)} at most", trial_seconds)
+    examples = len(next(iter(manifest.golden.inputs.values())))
+    remarks = {
+        "session": f"loaded by ONNX Runtime for {chosen.provider}",
+        "signature": f"inputs {_named(manifest.inputs)}; outputs {_named(manifest.outputs)}",
+        "golden": f"{examples} examples reproduced",
+    }
+
+    def done(step: str) -> None:
+        if step in remarks:
+            report.done(step, remarks[step])
+
+    loaded = verify.load(package, chosen, rows, done)
+    report.done("warm-up", f"batches of up to {loaded.batch_rows} rows are worth while")
+    report.accept(f"{examples} golden examples on {loaded.runner.session.provider}, {tensors.size(len(package.model))}")
+
+
+def _named(specs: Sequence[InputSpec | OutputSpec]) -> str:
+    return ", ".join(f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in specs)

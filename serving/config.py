@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from serving.repository.policy import VERSIONS
 from serving.transport.tls import Tls, TlsError
 
 PREFIX = "TRIPTYCH_"
@@ -32,6 +33,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     metrics_address: Annotated[Address, Meta(description="where metrics and plain-HTTP health listen")] = (
         "127.0.0.1:8002"
     )
+    http_address: Annotated[Address, Meta(description="where HTTP/JSON listens")] = "127.0.0.1:8000"
+    model_control: Annotated[
+        Literal["none", "poll", "explicit"],
+        Meta(description="when models change: never, as the folder does, or by request of a client"),
+    ] = "poll"
+    model_poll_seconds: Annotated[
+        float, Meta(ge=0.05, le=1e6), Meta(description="seconds from one look at the models folder to the next")
+    ] = 1.0
+    load_models: Annotated[
+        str, Meta(description="models served from the start in explicit mode, with commas between; * is all")
+    ] = "*"
+    versions: Annotated[
+        str,
+        Meta(pattern=f"^({VERSIONS})$"),
+        Meta(description="versions served of a model whose serving.toml says nothing of it: all, or latest:N"),
+    ] = "all"
     device: Annotated[Device, Meta(description="auto, cpu, cuda or cuda:I; cuda never falls back")] = "auto"
     transport: Annotated[
         Literal["native", "grpcio"], Meta(description="how gRPC is spoken: native, or by grpcio's own server")

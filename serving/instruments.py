@@ -54,6 +54,11 @@ class Histogram:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._total += value
 
+    @property
+    def total(self) -> tuple[int, float]:
+        """How many observations, and their sum."""
+        return sum(self._counts), self._total
+
     def read(self) -> tuple[list[tuple[str, float]], float]:
         """Cumulative buckets as Prometheus writes them, and the sum."""
         total = self._total
@@ -83,6 +88,10 @@ class Family(Generic[Instrument]):
         if child is None:
             child = self._children[values] = self._make()
         return child
+
+    def forget(self, *values: str) -> None:
+        """Show these label values no more."""
+        self._children.pop(values, None)
 
     def children(self) -> list[tuple[tuple[str, ...], Instrument]]:
         """All there are."""

@@ -1,6 +1,7 @@
 """Prometheus metrics: every stage of a request, in base units, bound to their labels before the first request."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
@@ -9,28 +10,34 @@ from prometheus_client.registry import Collector
 from serving.engine.batcher import Batch, Execution
 from serving.engine.request import Request
 from serving.instruments import Histogram, Instruments, Value
+from serving.statistics import Statistics, Tally
 
 SECONDS = (
     *(50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3),
     *(1.0, 2.5, 5.0, 10.0),
 )
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+DIFFERENCES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 
 UNKNOWN = "unknown"
 """Stands for a model, version or method that a client made up: labels must not grow with requests."""
 
-LOAD_OUTCOMES = ("ready", "checksum", "signature", "golden", "load_error")
+LOAD_OUTCOMES = ("ready", "checksum", "checker", "signature", "golden", "load_error")
 REJECTIONS = ("queue_full", "too_late", "expired", "cancelled", "invalid", "draining", "unauthorised")
+SHADOW_OUTCOMES = ("agreed", "differed", "failed", "dropped")
 REASONS = ("full", "idle", "delay", "deadline", "drain")
 
 PROCESS_COLLECTORS: tuple[Collector, ...] = (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR)
 """What Prometheus shows of every process: `process_*` and `python_*`."""
 
 
-class _Answered(NamedTuple):
+@dataclass(slots=True)
+class _Answered:
     total: Value
     seconds: Histogram
+    spent: float = 0.0
+    """Seconds, of all that ended so."""
 
 
 class Metrics:
@@ -90,7 +97,19 @@ class Metrics:
             ("model",),
             SHARES,
         )
+        self._shadow_rows = instruments.counter(
+            "triptych_shadow_rows_total",
+            "Rows that a candidate version computed, too, by how its answers compare.",
+            (*version, "candidate", "outcome"),
+        )
+        self._shadow_difference = instruments.histogram(
+            "triptych_shadow_difference",
+            "Largest absolute difference of a row's outputs between a version and its candidate.",
+            (*version, "candidate"),
+            DIFFERENCES,
+        )
         self._answered: dict[tuple[str, str, str, str], _Answered] = {}
+        self._versions: dict[tuple[str, str], VersionMetrics] = {}
 
     def answered(self, model: str, version: str, method: str, code: str, seconds: float) -> None:
         """A request was answered; every label is one of the server's own words."""
@@ -102,6 +121,7 @@ class Metrics:
             )
         bound.total.inc()
         bound.seconds.observe(seconds)
+        bound.spent += seconds
 
     @property
     def answers(self) -> int:
@@ -112,26 +132,66 @@ class Metrics:
         """A request was refused or given up, for one of `REJECTIONS`."""
         self._rejected.labels(model, reason).inc()
 
-    def loaded(self, model: str, version: int, outcome: str) -> None:
+    def loaded(self, model: str, outcome: str) -> None:
         """A version was tried, with one of `LOAD_OUTCOMES`."""
         for known in LOAD_OUTCOMES:
             self._loads.labels(model, known).inc(known == outcome)
-        self._ready.labels(model, str(version)).set(outcome == "ready")
+
+    def readiness(self, model: str, version: int, *, ready: bool) -> None:
+        """A version that was found is served, or is not."""
+        self._ready.labels(model, str(version)).set(ready)
+
+    def removed(self, model: str, version: int) -> None:
+        """A version is not there any more."""
+        self._ready.forget(model, str(version))
 
     def served(self, model: str, version: int, provider: str, task: str) -> "VersionMetrics":
-        """A version is about to be served: its bound metrics, which are also its batcher's observer."""
+        """A version is about to be served: its bound metrics, which are also its batcher's observer.
+
+        One that comes again goes on counting where it ended.
+        """
         labels = (model, str(version))
         self._info.labels(*labels, provider, task).set(1)
         for reason in REJECTIONS:
             self._rejected.labels(model, reason)
-        return VersionMetrics(
-            queue=self._queue.labels(*labels),
-            execution=self._execution.labels(*labels),
-            rows=self._rows.labels(*labels),
-            batches={reason: self._batches.labels(*labels, reason) for reason in REASONS},
-            in_flight=self._in_flight.labels(model),
-            known_words=self._known_words.labels(model),
-        )
+        found = self._versions.get(labels)
+        if found is None:
+            found = self._versions[labels] = VersionMetrics(
+                queue=self._queue.labels(*labels),
+                execution=self._execution.labels(*labels),
+                rows=self._rows.labels(*labels),
+                batches={reason: self._batches.labels(*labels, reason) for reason in REASONS},
+                in_flight=self._in_flight.labels(model),
+                known_words=self._known_words.labels(model),
+                by_rows={},
+            )
+        return found
+
+    def gone(self, model: str, version: str, provider: str, task: str) -> None:
+        """A version is served no more: what it counted stays."""
+        self._info.forget(model, version, provider, task)
+
+    def shadow(self, model: str, version: str, candidate: str) -> "ShadowMetrics":
+        """The metrics of one comparison, bound."""
+        labels = (model, version, candidate)
+        agreed, differed, failed, dropped = (self._shadow_rows.labels(*labels, outcome) for outcome in SHADOW_OUTCOMES)
+        return ShadowMetrics(agreed, differed, failed, dropped, self._shadow_difference.labels(*labels))
+
+    def statistics(self, model: str, version: str) -> Statistics:
+        """What was counted of a version, as the Open Inference Protocol's statistics have it."""
+        found = Statistics(model, version)
+        for (of_model, of_version, _, code), answered in self._answered.copy().items():
+            if (of_model, of_version) == (model, version):
+                tally = found.success if code == "OK" else found.fail
+                tally.add(int(answered.total.value), answered.spent)
+        metrics = self._versions.get((model, version))
+        if metrics is not None:
+            found.queue.add(*metrics.queue.total)
+            found.execution.add(*metrics.execution.total)
+            found.rows = int(metrics.rows.total[1])
+            found.by_rows = {rows: Tally(tally.count, tally.seconds) for rows, tally in metrics.by_rows.copy().items()}
+            found.last = max((tally.last for tally in metrics.by_rows.copy().values()), default=0.0)
+        return found
 
     def watch_queue(self, model: str, rows: Callable[[], int]) -> None:
         """Ask `rows` for the length of the model's queue whenever the metrics are read."""
@@ -147,6 +207,8 @@ class VersionMetrics(NamedTuple):
     batches: dict[str, Value]
     in_flight: Value
     known_words: Histogram
+    by_rows: dict[int, "BatchTally"]
+    """Batches by their exact number of rows."""
 
     def pulled(self, request: Request, waited: float) -> None:
         """A request's first rows left the queue."""
@@ -157,3 +219,29 @@ class VersionMetrics(NamedTuple):
         self.execution.observe(execution.seconds)
         self.rows.observe(batch.rows)
         self.batches[batch.reason].inc()
+        tally = self.by_rows.get(batch.rows)
+        if tally is None:
+            tally = self.by_rows[batch.rows] = BatchTally()
+        tally.count += 1
+        tally.seconds += execution.seconds
+        tally.last = execution.started
+
+
+@dataclass(slots=True)
+class BatchTally:
+    """Batches of one size."""
+
+    count: int = 0
+    seconds: float = 0.0
+    last: float = 0.0
+    """When the last one began, on the monotonic clock."""
+
+
+class ShadowMetrics(NamedTuple):
+    """Rows by how a candidate's answer compares, and by how much."""
+
+    agreed: Value
+    differed: Value
+    failed: Value
+    dropped: Value
+    difference: Histogram

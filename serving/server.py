@@ -6,14 +6,19 @@ import logging
 import math
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from serving.api import health as names
+from serving.api.call import Streaming, Unary
+from serving.api.exchange import Backend
 from serving.api.health import Health
+from serving.api.inference.service import SERVICE as INFERENCE
+from serving.api.inference.service import InferenceService
+from serving.api.management import Management
 from serving.api.prediction import SERVICE as PREDICTION
 from serving.api.prediction import PredictionService
 from serving.api.reflection import SERVICES as REFLECTION
@@ -23,10 +28,11 @@ from serving.config import Settings
 from serving.engine import device
 from serving.engine.batcher import Limits
 from serving.engine.device import DeviceError
+from serving.manager import Manager, NoModelError
 from serving.memory import give_back
 from serving.metrics import Metrics
 from serving.probes import Probes
-from serving.repository.disk import RepositoryError
+from serving.repository.local import Local
 from serving.repository.models import Models
 from serving.transport.grpcio import GrpcioTransport
 from serving.transport.interface import Transport, TransportError
@@ -44,8 +50,7 @@ SAME_SIGNAL_SECONDS = 0.5
 """A signal to a process group often comes twice, passed on by a parent: that is not being asked twice."""
 
 
-LOADING = "loading"
-"""Name of the thread that loads models."""
+MODEL_HEALTH = "models/"
 
 
 class StartError(Exception):
@@ -57,9 +62,27 @@ class Share:
     """What a server gets from its supervisor, where it is one of several on a port."""
 
     worker: int
-    listening: socket.socket
-    ready: Callable[[Metrics], None]
-    """To be called when it serves."""
+    sockets: dict[str, socket.socket]
+    """Those that listen, `grpc` and `http`."""
+    governed: Callable[[Models, Metrics, asyncio.AbstractEventLoop], "Governed"]
+    """Makes the worker's end of what its supervisor controls."""
+
+
+class Governed(Management, Protocol):
+    """What changes models, and can be asked to."""
+
+    async def start(self) -> None:
+        """Wait until the models are there that are to be served from the start.
+
+        Raises:
+            NoModelError: a server can't start with what is there.
+        """
+
+    def ready(self) -> None:
+        """The ports are served."""
+
+    def stop(self) -> None:
+        """Change nothing any more."""
 
 
 class Server:
@@ -90,8 +113,17 @@ class Server:
             asyncio.get_running_loop(),
             {task.model: task.problem for task in TASKS},
         )
-        self._predictions = PredictionService(self._models, self._metrics, settings.max_text_tokens)
+        self._models.changed = self._set_health
+        loop = asyncio.get_running_loop()
+        self._governed: Governed = (
+            Manager(settings, Local(self._models, loop), self._metrics, loop)
+            if share is None
+            else share.governed(self._models, self._metrics, loop)
+        )
+        self._backend = Backend(self._models, self._metrics, settings.max_text_tokens)
+        self._loaded = False
         self.grpc_port = 0
+        self.http_port = 0
         self.metrics_port = 0
 
     async def run(self) -> None:
@@ -134,34 +166,31 @@ class Server:
         settings = self._settings
         if self._share is not None:
             assert isinstance(self._transport, NativeTransport)  # noqa: S101 - the settings saw to it
-            self._transport.adopt(self._share.listening)
-            self._set_health(loaded=False)
+            self._transport.adopt(self._share.sockets["grpc"])
+            self._set_health()
             return
         try:
             self.grpc_port = self._transport.bind(settings.grpc_address)
-            self._set_health(loaded=False)
+            self._set_health()
             self.metrics_port = self._probes.start(settings.metrics_address)
         except TransportError as error:
             raise StartError(str(error)) from error
 
     async def _load(self) -> bool:
         """Load the models, on a thread so that signals are heeded; False if one came first."""
-        models = self._models
-        loading = asyncio.ensure_future(_on_daemon_thread(models.load_all))
+        loading = asyncio.ensure_future(self._governed.start())
         stopping = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if not loading.done():
+            loading.cancel()
             log.info("stopping", extra={"reason": "a signal came while models were loaded"})
             return False
         try:
             loading.result()
-        except RepositoryError as error:
+        except NoModelError as error:
             raise StartError(str(error)) from error
-        if not any(models.ready.values()):
-            raise StartError(f"no model could be loaded: {'; '.join(models.failures)}")
-        if models.failures and self._settings.strict_load:
-            raise StartError(f"--strict-load: {'; '.join(models.failures)}")
+        self._loaded = True
         # What is loaded stays, and what a request leaves behind is freed without the collector's help: it need
         # not look through either again and again.
         gc.collect()
@@ -170,24 +199,26 @@ class Server:
         return True
 
     async def _serve(self) -> None:
-        reflection = Reflection([PREDICTION, names.SERVICE])
-        await self._transport.start(
-            {**self._predictions.routes(), **self._health.routes(), **reflection.routes()},
-        )
-        self._set_health(loaded=True)
+        services = (PredictionService(self._backend), InferenceService(self._backend, self._governed), self._health)
+        routes: dict[str, Unary | Streaming] = {}
+        for service in (*services, Reflection([PREDICTION, INFERENCE, names.SERVICE])):
+            routes |= service.routes()
+        await self._transport.start(routes)
+        self._set_health()
         if self._share is not None:
             seconds = round(time.monotonic() - self._started, 3)
             log.info("worker ready", extra={"worker": self._share.worker, "seconds": seconds})
-            self._share.ready(self._metrics)
+            self._governed.ready()
             return
-        announce(self._settings, self.grpc_port, self.metrics_port, self._started)
+        announce(self._settings, self.grpc_port, self.http_port, self.metrics_port, self._started)
 
     async def _drain(self) -> None:
         settings = self._settings
-        self._set_health(loaded=True)
+        self._set_health()
         log.info("stopping", extra={"lame_duck_seconds": settings.lame_duck_seconds})
         await self._pause(settings.lame_duck_seconds)
-        self._predictions.draining = not self._transport.serves_to_the_last
+        self._governed.stop()
+        self._backend.draining = not self._transport.serves_to_the_last
         stop = asyncio.ensure_future(self._transport.stop(settings.drain_seconds))
         hurried = asyncio.ensure_future(self._hurried.wait())
         await asyncio.wait({stop, hurried}, return_when=asyncio.FIRST_COMPLETED)
@@ -206,48 +237,37 @@ class Server:
         except TimeoutError:
             pass
 
-    def _set_health(self, *, loaded: bool) -> None:
+    def _set_health(self) -> None:
         health = self._health
-        serving = loaded and not self._stopping.is_set()
+        serving = self._loaded and not self._stopping.is_set()
         ready = self._models.ready
         health.set(names.LIVENESS, True)
-        health.set(names.STARTUP, loaded)
-        health.set(names.READINESS, serving and all(ready.values()))
-        for service in ("", PREDICTION, names.SERVICE, *REFLECTION):
+        health.set(names.STARTUP, self._loaded)
+        health.set(names.READINESS, serving and self._models.all_ready)
+        for service in ("", PREDICTION, INFERENCE, names.SERVICE, *REFLECTION):
             health.set(service, serving)
         for name, has_version in ready.items():
-            health.set(f"models/{name}", serving and has_version)
+            health.set(MODEL_HEALTH + name, serving and has_version)
+        for name in health.names:
+            if name.startswith(MODEL_HEALTH) and name.removeprefix(MODEL_HEALTH) not in ready:
+                health.set(name, None)
 
 
-def announce(settings: Settings, grpc_port: int, metrics_port: int, started: float) -> None:
+def announce(settings: Settings, grpc_port: int, http_port: int, metrics_port: int, started: float) -> None:
     """Say that the server serves, and where."""
-    host = settings.grpc_address.rpartition(":")[0]
-    metrics_host = settings.metrics_address.rpartition(":")[0]
+    host, http_host, metrics_host = (
+        address.rpartition(":")[0]
+        for address in (settings.grpc_address, settings.http_address, settings.metrics_address)
+    )
     log.info(
         "serving",
         extra={
             "grpc": f"{host}:{grpc_port}",
+            "http": f"http://{http_host}:{http_port}",
             "metrics": f"http://{metrics_host}:{metrics_port}/metrics",
             "seconds": round(time.monotonic() - started, 3),
         },
     )
-
-
-async def _on_daemon_thread(work: Callable[[], None]) -> None:
-    """Run `work` on a thread that does not keep the process alive: a model may take forever to load."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - for who waits to see
-            loop.call_soon_threadsafe(done.set_exception, error)
-        else:
-            loop.call_soon_threadsafe(done.set_result, None)
-
-    threading.Thread(target=run, name=LOADING, daemon=True).start()
-    await done
 
 
 async def serve(settings: Settings, started: float, share: Share | None = None) -> None:

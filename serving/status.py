@@ -3,6 +3,8 @@
 import itertools
 import logging
 from enum import IntEnum
+from functools import partial
+from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,9 @@ class StatusError(Exception):
         self.message = message
         self.reason = reason
         self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(StatusError, reason=self.reason, retry_after=self.retry_after), (self.code, self.message)
 
 
 SHOWN = 64

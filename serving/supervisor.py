@@ -1,19 +1,19 @@
-"""Several workers on one gRPC port: started, counted together, replaced when they die, stopped together.
+"""Several workers on the same ports: started, controlled and counted together, replaced when they die.
 
-The port is bound once and its socket shared, so that connections which wait in it when a worker dies are
-taken by another. Workers are spawned, not forked: each has its own models, threads and event loop.
+The ports are bound once and their sockets shared, so that connections which wait in one when a worker dies are taken
+by another. Workers are spawned, not forked: each has its own models, threads and event loop. The supervisor has the
+models folder watched and the metrics port; it serves nothing itself.
 """
 
-import contextlib
 import logging
 import multiprocessing
-import operator
 import os
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -22,13 +22,17 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from serving import worker
+from serving import manager, worker
 from serving.config import Settings
-from serving.metrics import PROCESS_COLLECTORS
+from serving.line import Answer, Line, LineEndedError
+from serving.metrics import PROCESS_COLLECTORS, Metrics
 from serving.probes import Probes
+from serving.repository.control import Control
+from serving.repository.disk import LoadError
 from serving.server import SAME_SIGNAL_SECONDS, StartError, announce
 from serving.transport.address import BACKLOG, listen
 from serving.transport.interface import TransportError
+from serving.workers import Workers, merged
 
 log = logging.getLogger(__name__)
 
@@ -40,18 +44,7 @@ STEADY_SECONDS = 60.0
 SPARE_SECONDS = 5.0
 """Beyond lame duck and drain, after which a worker that is still there is killed."""
 
-SCRAPE_SECONDS = 1.0
-"""In which a worker must have said what it counted."""
-
 RESTARTS = "triptych_worker_restarts_total"
-
-_NOT_ADDED: dict[str, Callable[[float, float], float]] = {
-    "triptych_model_info": max,
-    "triptych_model_ready": max,
-    "python_info": max,
-    "process_start_time_seconds": min,
-}
-"""What every process has alike, or what tells when the first began; all else adds up."""
 
 
 @dataclass
@@ -60,14 +53,13 @@ class _Place:
 
     number: int
     process: SpawnProcess | None = None
-    pipe: Any = None
+    line: Line | None = None
     ready: bool = False
     born: float = 0.0
     deaths: int = 0
     """In a row, each soon after its start."""
     due: float = 0.0
     """When the next one is to be started."""
-    scraping: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Supervisor(Collector):
@@ -81,7 +73,12 @@ class Supervisor(Collector):
         self._restarts = 0
         self._serving = False
         self._stopping = False
+        self._problem = ""
         self._wake_up, self._woken = os.pipe2(os.O_NONBLOCK)[::-1]
+        self._workers = Workers()
+        self._metrics = Metrics()
+        self._control = manager.control(settings, self._workers, self._metrics)
+        self._counting = ThreadPoolExecutor(1, thread_name_prefix="counting")
         registry = CollectorRegistry()
         registry.register(self)
         self._probes = Probes(registry, self._health)
@@ -96,7 +93,8 @@ class Supervisor(Collector):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
         try:
-            self._socket = listen(settings.grpc_address, BACKLOG)
+            self._sockets = {"grpc": listen(settings.grpc_address, BACKLOG)}
+            self._sockets["http"] = listen(settings.http_address, BACKLOG)
             port = self._probes.start(settings.metrics_address)
         except TransportError as error:
             raise StartError(str(error)) from error
@@ -109,7 +107,7 @@ class Supervisor(Collector):
     def collect(self) -> Iterator[Metric]:
         """The workers' metrics, added up; to memory, CPU time and the like this process adds its own."""
         own = [metric for collector in PROCESS_COLLECTORS for metric in collector.collect()]
-        yield from _merged([own, *map(self._scrape, self._places)])
+        yield from merged([own, list(self._metrics.instruments.collect()), *self._workers.scrape()])
         restarts = CounterMetricFamily(RESTARTS, "Workers that died and were replaced.")
         restarts.add_metric([], self._restarts)
         yield restarts
@@ -120,55 +118,91 @@ class Supervisor(Collector):
 
     def _signalled(self, *_: object) -> None:
         self._stopping = True
+        self._wake()
+
+    def _wake(self) -> None:
         os.write(self._wake_up, b"!")
 
     def _health(self, name: str) -> bool:
         if name == "startup":
             return self._serving
         if name == "readiness":
-            return not self._stopping and any(place.ready for place in self._places)
+            return not self._stopping and self._workers.models_ready and any(place.ready for place in self._places)
         return True
 
     def _watch(self, metrics_port: int) -> None:
         """Start workers, and again whenever one is missing."""
-        settings = self._settings
+        for place in self._places:
+            self._workers.add(self._start(place)[0])
+        self._control.ask(partial(manager.start, self._settings), self._loaded_all)
         while not self._stopping:
+            if self._problem:
+                raise StartError(self._problem)
             now = time.monotonic()
             for place in self._places:
                 if place.process is None and place.due <= now:
-                    self._start(place)
+                    line, process = self._start(place)
+                    self._control.ask(partial(self._workers.join, line), partial(self._joined, process))
             waiting: list[Any] = [self._woken]
-            for place in self._places:
-                if place.process is not None:
-                    waiting.append(place.process.sentinel)
-                    if not place.ready:
-                        waiting.append(place.pipe)
+            waiting += [place.process.sentinel for place in self._places if place.process is not None]
             due = [place.due - now for place in self._places if place.process is None]
             wait(waiting, timeout=max(0.0, min(due)) if due else None)
+            if not self._stopping:
+                drained(self._woken)
             for place in self._places:
                 self._look(place)
             if not self._serving and all(place.ready for place in self._places):
                 self._serving = True
-                announce(settings, self._socket.getsockname()[1], metrics_port, self._started)
+                ports = {name: listening.getsockname()[1] for name, listening in self._sockets.items()}
+                announce(self._settings, ports["grpc"], ports["http"], metrics_port, self._started)
 
-    def _start(self, place: _Place) -> None:
+    def _start(self, place: _Place) -> tuple[Line, SpawnProcess]:
         ours, theirs = self._spawn.Pipe()
-        place.process = self._spawn.Process(
-            target=worker.main, args=(place.number, self._settings, self._socket, theirs), name=f"worker-{place.number}"
+        name = f"worker-{place.number}"
+        process = self._spawn.Process(
+            target=worker.main, args=(place.number, self._settings, self._sockets, theirs), name=name
         )
-        place.process.start()
+        process.start()
         theirs.close()
-        place.pipe, place.ready, place.born = ours, False, time.monotonic()
+        line = Line(ours, partial(self._asked, place), name)
+        place.process, place.line, place.ready, place.born = process, line, False, time.monotonic()
+        return line, process
+
+    def _asked(self, place: _Place, what: str, argument: Any, answer: Answer) -> None:
+        """A worker wants something."""
+        if what == worker.READY:
+            place.ready = True
+            self._wake()
+            answer(None)
+        elif what == worker.INDEX:
+            self._control.ask(Control.index, answer)
+        elif what == worker.LOAD:
+            self._control.ask(lambda control: control.load(argument), answer)
+        elif what == worker.UNLOAD:
+            self._control.ask(lambda control: control.unload(argument), answer)
+        elif what == worker.ALL_STATISTICS:
+            # Not here: the line must stay free for this worker's own part.
+            self._counting.submit(lambda: answer(self._workers.statistics(argument)))
+
+    def _loaded_all(self, error: BaseException | None) -> None:
+        if error is None:
+            self._workers.start()
+        else:
+            self._problem = str(error)
+            self._wake()
+
+    def _joined(self, process: SpawnProcess, error: BaseException | None) -> None:
+        if isinstance(error, LoadError):
+            log.error("worker can't serve what the others do", extra={"reason": str(error)})
+            process.terminate()
+        elif error is not None and not isinstance(error, LineEndedError):
+            log.error("fault", exc_info=error)
+            process.terminate()
 
     def _look(self, place: _Place) -> None:
         """See what became of a worker."""
         process = place.process
-        if process is None:
-            return
-        if not place.ready and place.pipe.poll():
-            with contextlib.suppress(EOFError):  # it died: the sentinel says so, too
-                place.ready = place.pipe.recv() == worker.READY
-        if process.is_alive() or self._stopping:
+        if process is None or process.is_alive() or self._stopping:
             return
         lived = time.monotonic() - place.born
         if not self._serving and not place.ready:
@@ -181,66 +215,37 @@ class Supervisor(Collector):
             extra={"worker": place.number, "exit_code": process.exitcode, "lived": round(lived, 1), "backoff": backoff},
         )
         self._restarts += 1
-        with place.scraping:
-            place.process, place.ready = None, False
-            place.pipe.close()
+        if place.line is not None:
+            self._workers.remove(place.line)
+        place.process, place.line, place.ready = None, None, False
 
     def _stop(self) -> None:
         """Let every worker finish what it took; whoever is asked twice hurries."""
         self._stopping = True
+        self._control.stop()
         settings = self._settings
         alive = [place.process for place in self._places if place.process is not None]
         for process in alive:
             process.terminate()
-        # No worker takes from it any more: who waits in it is told by the system.
-        self._socket.close()
+        # No worker takes from them any more: who waits in one is told by the system.
+        for listening in self._sockets.values():
+            listening.close()
         asked = time.monotonic()
         deadline = asked + settings.lame_duck_seconds + settings.drain_seconds + SPARE_SECONDS
         while alive and time.monotonic() < deadline:
             wait([self._woken, *(process.sentinel for process in alive)], timeout=deadline - time.monotonic())
             alive = [process for process in alive if process.is_alive()]
-            if _drained(self._woken) and time.monotonic() - asked > SAME_SIGNAL_SECONDS:
+            if drained(self._woken) and time.monotonic() - asked > SAME_SIGNAL_SECONDS:
                 for process in alive:
                     process.terminate()
         for process in alive:
             process.kill()
         log.info("stopped", extra={"killed": len(alive)})
 
-    def _scrape(self, place: _Place) -> list[Metric]:
-        with place.scraping:
-            if not place.ready:
-                return []
-            try:
-                place.pipe.send(worker.METRICS)
-                while place.pipe.poll(SCRAPE_SECONDS):
-                    answer = place.pipe.recv()
-                    if not place.pipe.poll():  # the last of any that came too late before
-                        return list(answer)
-            except (EOFError, OSError):
-                pass
-        return []
 
-
-def _drained(pipe: int) -> bool:
+def drained(pipe: int) -> bool:
     """Was anything in it?"""
     try:
         return bool(os.read(pipe, 1024))
     except BlockingIOError:
         return False
-
-
-def _merged(scrapes: Iterable[list[Metric]]) -> Iterator[Metric]:
-    """Metrics of several processes as one: counters, histograms and most gauges add up."""
-    merged: dict[str, tuple[Metric, dict[tuple[str, tuple[tuple[str, str], ...]], float]]] = {}
-    for scrape in scrapes:
-        for metric in scrape:
-            _, values = merged.setdefault(metric.name, (metric, {}))
-            for sample in metric.samples:
-                key = (sample.name, tuple(sample.labels.items()))
-                together: Callable[[float, float], float] = _NOT_ADDED.get(sample.name, operator.add)
-                values[key] = together(values[key], sample.value) if key in values else sample.value
-    for metric, values in merged.values():
-        total = Metric(metric.name, metric.documentation, metric.type)
-        for (name, labels), value in values.items():
-            total.add_sample(name, dict(labels), value)
-        yield total

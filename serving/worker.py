@@ -1,26 +1,50 @@
-"""One of several processes that share a gRPC port: a server without a metrics port, on its supervisor's pipe.
+"""One of several processes that share a port: a server whose models its supervisor controls, over a line.
 
-Up the pipe go `READY`, once, and the metrics whenever asked; down it goes the asking. A pipe that ends means
-that the supervisor is gone, and a worker does not outlive it.
+The supervisor has it prepare and commit versions, and asks for what it counted; a worker's clients may ask for what
+only the supervisor can do. A worker does not outlive its supervisor.
 """
 
+import asyncio
 import os
 import signal
 import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from serving import logs
+from serving.api.call import shutting_down
 from serving.config import Settings
+from serving.line import Answer, Line
+from serving.manager import result_or_status, statistics
 from serving.metrics import Metrics
+from serving.repository.control import Entry
+from serving.repository.disk import LoadError
+from serving.repository.local import Local
+from serving.repository.models import Models
+from serving.statistics import Statistics
+from serving.status import StatusError
 
-READY = "ready"
-METRICS = "metrics"
+PREPARE, COMMIT, STARTED, METRICS, STATISTICS = "prepare", "commit", "started", "metrics", "statistics"
+"""What a supervisor asks."""
+
+READY, INDEX, LOAD, UNLOAD, ALL_STATISTICS = "ready", "index", "load", "unload", "all statistics"
+"""What a worker asks."""
 
 
-def main(number: int, settings: Settings, listening: socket.socket, pipe: Any) -> None:
+@dataclass(frozen=True)
+class Refused:
+    """A LoadError on its way through the line."""
+
+    outcome: str
+    message: str
+
+
+def main(number: int, settings: Settings, sockets: dict[str, socket.socket], pipe: Any) -> None:
     """Run worker `number` to its end: the entry point of a spawned process."""
     started = time.monotonic()
     for received in (signal.SIGTERM, signal.SIGINT):
@@ -31,21 +55,85 @@ def main(number: int, settings: Settings, listening: socket.socket, pipe: Any) -
 
     logs.configure(settings.log_format, settings.log_level)
 
-    def ready(metrics: Metrics) -> None:
-        pipe.send(READY)
-        threading.Thread(target=_answer, args=(pipe, metrics), name="pipe", daemon=True).start()
-
     try:
-        uvloop.run(serve(settings, started, Share(number, listening, ready)))
+        uvloop.run(serve(settings, started, Share(number, sockets, lambda *its: Worker(pipe, *its))))
+        os._exit(0)  # a model may be loading that never ends to
     except StartError as error:
         print(f"triptych: {error}", file=sys.stderr)  # noqa: T201 - as the command line says it
         sys.exit(1)
 
 
-def _answer(pipe: Any, metrics: Metrics) -> None:
-    """Give the metrics to who asks, for as long as there is somebody."""
-    try:
-        while pipe.recv() == METRICS:
-            pipe.send(list(metrics.registry.collect()))
-    except (EOFError, OSError):
+class Worker:
+    """The worker's end: does what the supervisor says, and passes on what clients ask for."""
+
+    def __init__(self, pipe: Any, models: Models, metrics: Metrics, loop: asyncio.AbstractEventLoop) -> None:
+        self._metrics = metrics
+        self._loop = loop
+        self._local = Local(models, loop)
+        self._started: asyncio.Future[None] = loop.create_future()
+        self._control = ThreadPoolExecutor(1, thread_name_prefix="control")
+        self._line = Line(pipe, self._asked, "line")
+        threading.Thread(target=self._follow, name="follow", daemon=True).start()
+
+    async def start(self) -> None:
+        """Wait until the supervisor has said what to serve."""
+        await self._started
+
+    def ready(self) -> None:
+        """Tell the supervisor that the ports are served."""
+        self._line.ask(READY)
+
+    def stop(self) -> None:
+        """The supervisor changes nothing more in one that ends."""
+
+    def index(self, done: Callable[[list[Entry] | StatusError], None]) -> None:
+        self._pass_on(INDEX, None, done)
+
+    def load(self, name: str, done: Callable[[StatusError | None], None]) -> None:
+        self._pass_on(LOAD, name, done)
+
+    def unload(self, name: str, done: Callable[[StatusError | None], None]) -> None:
+        self._pass_on(UNLOAD, name, done)
+
+    def statistics(self, wanted: dict[str, list[str]], done: Callable[[list[Statistics] | StatusError], None]) -> None:
+        self._pass_on(ALL_STATISTICS, wanted, done)
+
+    def _pass_on(self, what: str, argument: Any, done: Callable[[Any], None]) -> None:
+        def tell(future: "Future[Any]") -> None:
+            error = future.exception()
+            result = shutting_down() if error is not None else future.result()
+            self._loop.call_soon_threadsafe(done, result_or_status(what, result))
+
+        self._line.ask(what, argument).add_done_callback(tell)
+
+    def _asked(self, what: str, argument: Any, answer: Answer) -> None:
+        if what == METRICS:
+            answer(list(self._metrics.registry.collect()))
+        elif what == STATISTICS:
+            answer(statistics(self._metrics, argument))
+        elif what == PREPARE:
+            self._control.submit(self._prepare, argument, answer)
+        elif what == COMMIT:
+            self._control.submit(self._commit, argument, answer)
+        elif what == STARTED:
+            self._control.submit(self._start, answer)
+
+    def _prepare(self, wanted: Any, answer: Answer) -> None:
+        try:
+            answer(self._local.prepare(wanted))
+        except LoadError as error:
+            answer(Refused(error.outcome, str(error)))
+        except Exception as error:  # noqa: BLE001 - the supervisor waits
+            answer(Refused("load_error", f"{type(error).__name__}: {error}"))
+
+    def _commit(self, routings: Any, answer: Answer) -> None:
+        self._local.commit(routings)
+        answer(None)
+
+    def _start(self, answer: Answer) -> None:
+        self._loop.call_soon_threadsafe(self._started.set_result, None)
+        answer(None)
+
+    def _follow(self) -> None:
+        self._line.wait_until_ended()
         os.kill(os.getpid(), signal.SIGTERM)

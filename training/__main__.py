@@ -1,22 +1,30 @@
-"""The command line: fit, evaluate, export.
+"""The command line: fit, evaluate, export, package.
 
 python -m training fit sentiment topic house_price --data DIR --out models/
 python -m training evaluate models/sentiment/1 --data DIR
 python -m training export sentiment sentiment.keras --data DIR --out models/
+python -m training package any.keras --name any --task regression --examples rows.npz --out models/
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from serving.package.manifest import Task
 from training.data import ENVIRONMENT
 from training.errors import TrainingError
 from training.job import Job, Outcome, run_in_own_process
 from training.models import RECIPES, Recipe
+from training.quiet import silent_stderr
+
+if TYPE_CHECKING:
+    from training.bring import Packaged
 
 INTERRUPTED = 130  # what a shell gives for SIGINT
 
@@ -27,6 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "evaluate":
             _evaluate(options.package, options.data)
+            return 0
+        if options.version is not None and options.version < 1:
+            raise TrainingError("--version must be 1 or more")
+        if options.command == "package":
+            _show_packaged(_package(options))
         else:
             jobs = _jobs(options)
             _show([run_in_own_process(job) for job in jobs])
@@ -69,12 +82,26 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("network", type=Path, metavar="NETWORK.keras")
     export.set_defaults(save_network=None)
     fit.set_defaults(network=None)
+
+    own = commands.add_parser("package", parents=[package], help="write the package of any Keras network of yours")
+    own.add_argument("network", type=Path, metavar="NETWORK.keras")
+    own.add_argument("--name", required=True, help="of the model, as clients will ask for it")
+    own.add_argument("--task", required=True, choices=get_args(Task), metavar="TASK", help=", ".join(get_args(Task)))
+    own.add_argument(
+        "--examples",
+        type=Path,
+        required=True,
+        metavar="EXAMPLES.npz",
+        help="real rows, an array for each input; all are checked against Keras, the first become golden examples",
+    )
+    own.add_argument("--labels", type=Path, metavar="FILE", help="names of the classes, one on each line")
+    own.add_argument(
+        "--tolerance", type=float, default=1e-5, metavar="X", help="refuse it if it is further from Keras (1e-5)"
+    )
     return parser
 
 
 def _jobs(options: argparse.Namespace) -> list[Job]:
-    if options.version is not None and options.version < 1:
-        raise TrainingError("--version must be 1 or more")
     return [
         Job(
             recipe=RECIPES[name],
@@ -103,6 +130,41 @@ def _evaluate(package: Path, data: Path | None) -> None:
             f"{stated:.4f}" if isinstance(stated, float) else "–",
             _book(recipe) if name == recipe.metric else "",
         )
+    _print(table)
+
+
+def _package(options: argparse.Namespace) -> "Packaged":
+    with silent_stderr():
+        import tensorflow  # noqa: F401
+
+    from training.bring import Order, package  # TensorFlow: not wanted in the process that fits are spawned from
+
+    return package(
+        Order(
+            network=options.network,
+            name=options.name,
+            task=options.task,
+            examples=options.examples,
+            out=options.out,
+            labels=options.labels,
+            version=options.version,
+            force=options.force,
+            tolerance=options.tolerance,
+        )
+    )
+
+
+def _show_packaged(packaged: "Packaged") -> None:
+    from training.signature import described
+
+    table = Table("package", "takes", "gives", "agrees with Keras on", "model.onnx")
+    table.add_row(
+        str(packaged.folder),
+        escape("\n".join(map(described, packaged.signature.inputs))),
+        escape("\n".join(map(described, packaged.signature.outputs))),
+        f"{packaged.rows:,} rows",
+        f"{packaged.model_bytes:,} bytes, {packaged.sha256[:12]}",
+    )
     _print(table)
 
 

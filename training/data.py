@@ -1,4 +1,4 @@
-"""The three data sets, in Keras's file formats and with the book's splits, held flat and small.
+"""The data sets, in Keras's file formats and with the book's splits, held flat and small.
 
 Files come from the folder given, else from the folder named by `TRIPTYCH_DATA`, else from Keras's own cache,
 where Keras downloads what is missing. Each one is checked against its SHA-256 before it is read.
@@ -49,6 +49,8 @@ class Dataset:
     word_index: DataFile | None = None
     raw_test: DataFile | None = None
     """Raw texts of some test samples. Not among Keras's files, so it is used where it is found."""
+    shuffled: bool = True
+    """Whether Keras shuffles the samples as it loads them."""
 
 
 IMDB = Dataset(
@@ -67,6 +69,11 @@ BOSTON_HOUSING = Dataset(
     title="Boston housing (StatLib), Keras's boston_housing.npz",
     arrays=DataFile("boston_housing.npz", "f553886a1f8d56431e820c5b82552d9d95cfcb96d1e678153f8839538947dff5"),
 )
+MNIST = Dataset(
+    title="MNIST handwritten digits (LeCun, Cortes, Burges), Keras's mnist.npz",
+    arrays=DataFile("mnist.npz", "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"),
+    shuffled=False,
+)
 
 
 class Inputs(Protocol):
@@ -79,7 +86,7 @@ class Inputs(Protocol):
         ...
 
     def batch(self, rows: Array) -> Array:
-        """float32 [len(rows), features]: the samples at `rows` as the network takes them."""
+        """[len(rows), …]: the samples at `rows` as the network takes them."""
         ...
 
 
@@ -129,9 +136,9 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Table:
-    """Samples that are rows of numbers already."""
+    """Samples that are numbers already: float32 [N, features], or uint8 [N, height, width] where they are images."""
 
-    values: npt.NDArray[np.float32]
+    values: Array
 
     def __len__(self) -> int:
         return len(self.values)
@@ -141,7 +148,7 @@ class Table:
         return Table(self.values[rows])
 
     def batch(self, rows: Array) -> Array:
-        """float32 [len(rows), features]: the values as they are; scaling is the network's own first layer."""
+        """[len(rows), …]: the values as they are; scaling is the network's own first layer."""
         return self.values[rows]
 
 
@@ -192,7 +199,7 @@ def load(dataset: Dataset, folder: Path | None = None) -> Data:
             samples = (json.loads(line) for line in lines)
             raw_test = [RawText(sample["text"], sample["index"]) for sample in samples]
         files[dataset.raw_test.name] = dataset.raw_test.sha256
-    return Data(*_split(arrays), word_index, raw_test, files)
+    return Data(*_split(arrays, dataset.shuffled), word_index, raw_test, files)
 
 
 def find(file: DataFile, folder: Path | None) -> Path:
@@ -230,8 +237,8 @@ def _download(file: DataFile) -> Path:
         ) from error
 
 
-def _split(path: Path) -> tuple[Sequences | Table, Array, Sequences | Table, Array]:
-    """Training inputs and targets, then test inputs and targets, shuffled exactly as Keras shuffles them."""
+def _split(path: Path, shuffled: bool) -> tuple[Sequences | Table, Array, Sequences | Table, Array]:
+    """Training inputs and targets, then test inputs and targets, in exactly the order that Keras gives them."""
     shuffle = np.random.RandomState(SHUFFLE_SEED).shuffle  # Keras's generator: any other gives another split
 
     def order(samples: int) -> Array:
@@ -245,6 +252,8 @@ def _split(path: Path) -> tuple[Sequences | Table, Array, Sequences | Table, Arr
             # One member at a time: as lists of int, each takes ten times what its flat form does.
             x_train, y_train = _inputs(file["x_train"]), file["y_train"]
             x_test, y_test = _inputs(file["x_test"]), file["y_test"]
+            if not shuffled:
+                return x_train, y_train, x_test, y_test
             train, test = order(len(y_train)), order(len(y_test))
             return x_train.take(train), y_train[train], x_test.take(test), y_test[test]
         x, y = _inputs(file["x"]), file["y"]
@@ -255,4 +264,7 @@ def _split(path: Path) -> tuple[Sequences | Table, Array, Sequences | Table, Arr
 
 
 def _inputs(array: Array) -> Sequences | Table:
-    return Sequences.from_ranks(array) if array.dtype == np.object_ else Table(array.astype(np.float32))
+    if array.dtype == np.object_:
+        return Sequences.from_ranks(array)
+    # Grey values stay as small as they are; everything else is a number that the network takes as float32.
+    return Table(array if array.dtype == np.uint8 else array.astype(np.float32))

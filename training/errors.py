@@ -1,5 +1,9 @@
 """What can go wrong in ways that the person at the keyboard can put right; the messages say how."""
 
+import re
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
 
 class TrainingError(Exception):
     """A failure to be shown as one message, without a traceback."""
@@ -11,3 +15,8 @@ class DataError(TrainingError):
 
 class ExportError(TrainingError):
     """A network that can't be made into a package, or a package that doesn't do what its network does."""
+
+
+def one_line(error: Exception) -> str:
+    """What a library says of a failure, without line breaks and without colours."""
+    return " ".join(_COLOURS.sub("", str(error)).split())

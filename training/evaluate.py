@@ -21,7 +21,7 @@ Feeds = dict[str, Array]
 
 
 def predict(network: Network, x: Inputs) -> Array:
-    """float32 [len(x), outputs]: the Keras network's outputs, computed `PREDICT_ROWS` at a time."""
+    """float32 [len(x), outputs]: a reference network's outputs, computed `PREDICT_ROWS` at a time."""
     # Called directly: for a last batch of its own size, predict_on_batch would compile the network again.
     return np.concatenate([np.asarray(network(x.batch(rows), training=False)) for rows in _batches(len(x))])
 
@@ -57,16 +57,17 @@ def text_feeds(texts: Sequence[bytes]) -> Iterator[Feeds]:
     return (flatten("text", texts[rows[0] : rows[-1] + 1]) for rows in _batches(len(texts)))
 
 
-def table_feeds(values: Array) -> Iterator[Feeds]:
-    """Batches of float32 [N, features]."""
-    return ({"features": values[rows]} for rows in _batches(len(values)))
+def array_feeds(arrays: Feeds, batch: int = PREDICT_ROWS) -> Iterator[Feeds]:
+    """Batches of arrays by input, axis 0 the rows, as many in each."""
+    rows = len(next(iter(arrays.values())))
+    return ({name: array[part] for name, array in arrays.items()} for part in _batches(rows, batch))
 
 
-def test_feeds(data: Data) -> Iterator[Feeds]:
+def test_feeds(recipe: Recipe, data: Data) -> Iterator[Feeds]:
     """The whole test set as a package takes it; texts are rebuilt from their sequences through the word index."""
     if isinstance(data.x_test, Sequences):
         return text_feeds(rebuild(data.x_test, data.word_index))
-    return table_feeds(data.x_test.values)
+    return array_feeds({recipe.input: data.x_test.values})
 
 
 def check_parity(what: str, expected: dict[str, Array], actual: dict[str, Array], tolerance: Tolerance) -> None:
@@ -109,9 +110,9 @@ def evaluate(package: Path, folder: Path | None) -> tuple[Manifest, Recipe, dict
     if recipe is None:
         raise TrainingError(f"{package}: no test set is known for {manifest.name!r}, only for {', '.join(RECIPES)}")
     data = load(recipe.dataset, folder)
-    outputs = run(open_session(package / MODEL), test_feeds(data))
+    outputs = run(open_session(package / MODEL), test_feeds(recipe, data))
     return manifest, recipe, score(recipe, outputs[recipe.output], data.y_test)
 
 
-def _batches(rows: int) -> list[Any]:
-    return np.split(np.arange(rows), range(PREDICT_ROWS, rows, PREDICT_ROWS))
+def _batches(rows: int, batch: int = PREDICT_ROWS) -> list[Any]:
+    return np.split(np.arange(rows), range(batch, rows, batch))

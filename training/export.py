@@ -1,21 +1,18 @@
 """Export: a trained network becomes the files of a model package, or is refused because they would not agree."""
 
 import hashlib
-import platform
 from dataclasses import dataclass
-from importlib.metadata import version as installed
-from pathlib import Path
 from typing import Any
 
-import onnxruntime as ort
-
-from serving.package.manifest import MANIFEST, MODEL, FileDigest, InputSpec, Manifest, OutputSpec, dump
+from serving.package.manifest import MANIFEST, MODEL, FileDigest, Manifest, dump
 from training.convert import convert
 from training.data import Array, Data, Sequences
 from training.evaluate import PROVIDER, check_parity, open_session, predict, run, score, test_feeds, text_feeds
 from training.golden import TOLERANCE, golden, text_outputs
 from training.models import Network, Recipe
-from training.text import RULES, known_words_of, normalise, unreachable
+from training.provenance import code, libraries
+from training.signature import of_recipe
+from training.text import known_words_of, normalise, unreachable
 
 
 @dataclass(frozen=True)
@@ -61,20 +58,14 @@ def export(
     predictions = predict(network, data.x_test)
     _check(recipe, data, network, predictions, model)
     test = score(recipe, predictions, data.y_test)
+    signature = of_recipe(recipe)
     manifest = Manifest(
         format=1,
         name=recipe.name,
         version=version,
         task=recipe.task,
-        inputs=(
-            InputSpec("text", "BYTES", (-1,), text=RULES, layout="flat")
-            if recipe.is_text
-            else InputSpec("features", "FP32", (-1, recipe.features)),
-        ),
-        outputs=(
-            OutputSpec(recipe.output, "FP32", (-1, recipe.outputs)),
-            *((OutputSpec("known_words", "FP32", (-1,)),) if recipe.is_text else ()),
-        ),
+        inputs=signature.inputs,
+        outputs=signature.outputs,
         labels=recipe.labels,
         metrics={
             **{f"test_{name}": round(value, 6) for name, value in test.items()},
@@ -86,15 +77,20 @@ def export(
         provenance={
             "dataset": recipe.dataset.title,
             "dataset_sha256": data.sha256,
-            "code": _code(),
-            "libraries": _libraries(),
+            "code": code(),
+            "libraries": libraries(),
             **_word_index(data),
             **training.provenance,
         },
-        files={MODEL: FileDigest(bytes=len(model), sha256=hashlib.sha256(model).hexdigest())},
+        files={MODEL: digest_of(model)},
         golden=golden(recipe, data, network),
     )
     return Exported({MODEL: model, MANIFEST: dump(manifest)}, test)
+
+
+def digest_of(content: bytes) -> FileDigest:
+    """Size and SHA-256 of a file that is not on disk yet."""
+    return FileDigest(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 def _check(recipe: Recipe, data: Data, network: Network, predictions: Array, model: bytes) -> None:
@@ -104,7 +100,7 @@ def _check(recipe: Recipe, data: Data, network: Network, predictions: Array, mod
     if isinstance(data.x_test, Sequences):
         expected["known_words"] = known_words_of(data.x_test)
     tolerance = TOLERANCE[PROVIDER]
-    check_parity(f"{recipe.name}, test set", expected, run(session, test_feeds(data)), tolerance)
+    check_parity(f"{recipe.name}, test set", expected, run(session, test_feeds(recipe, data)), tolerance)
     if data.raw_test:
         texts = [sample.text for sample in data.raw_test]
         raw_expected = text_outputs(recipe, network, texts, data.word_index)
@@ -116,19 +112,3 @@ def _word_index(data: Data) -> dict[str, Any]:
     if not data.word_index:
         return {}
     return {"words": len(data.word_index), "unreachable_words": len(unreachable(data.word_index))}
-
-
-def _code() -> str:
-    """SHA-256 over this package's sources: unlike a commit, it can be known before the package is committed."""
-    sources = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        sources.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return f"sha256:{sources.hexdigest()}"
-
-
-def _libraries() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        **{name: installed(name) for name in ("keras", "numpy", "onnx", "tensorflow", "tf2onnx")},
-        "onnxruntime": ort.__version__,  # installed under one of several names
-    }

@@ -27,17 +27,22 @@ def golden(recipe: Recipe, data: Data, network: Network) -> Golden:
         texts = _texts(data, data.x_test)
         inputs = {"text": texts}
         outputs = text_outputs(recipe, network, texts, data.word_index)
+    elif recipe.image:
+        _, one_of_each = np.unique(data.y_test, return_index=True)
+        images = data.x_test.take(one_of_each)
+        inputs = {recipe.input: golden_values(images.values)}
+        outputs = {recipe.output: predict(network, images)}
     else:
         features = _features(data.x_test)
         # What the graph does for NaN, done here for Keras: the training mean in place of what is absent.
         means = data.x_train.batch(np.arange(len(data.x_train))).mean(axis=0, dtype=np.float64)
         present = np.where(np.isnan(features), means, features).astype(np.float32)
-        inputs = {"features": golden_values(_shortest(features))}
+        inputs = {recipe.input: json_values(features)}
         outputs = {recipe.output: predict(network, Table(present))}
     return Golden(
         tolerance=TOLERANCE,
         inputs=inputs,
-        outputs={name: golden_values(_shortest(values)) for name, values in outputs.items()},
+        outputs={name: json_values(values) for name, values in outputs.items()},
     )
 
 
@@ -71,6 +76,6 @@ def _features(table: Table) -> Array:
     return np.concatenate([features, np.full((1, features.shape[1]), np.nan, np.float32)])
 
 
-def _shortest(values: Array) -> Array:
-    """float32 `values` as float64, each the shortest decimal that reads back as the same float32."""
-    return values.astype(np.str_).astype(np.float64)
+def json_values(values: Array) -> list[Any]:
+    """Golden values of any numeric type; each float as the shortest decimal that reads back as the same one."""
+    return golden_values(values.astype(np.str_).astype(np.float64) if values.dtype.kind == "f" else values)

@@ -1,16 +1,11 @@
 """One model's fit or export, in a process of its own, so that its peak memory and its TensorFlow state are its own."""
 
 import contextlib
-import json
 import multiprocessing
 import os
-import platform
-import resource
 import signal
-import sys
 import time
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +16,9 @@ from training.errors import TrainingError
 from training.models import Network, Recipe
 from training.package import target, write
 from training.progress import Display
+from training.provenance import peak_memory, run_json
 from training.quiet import silent_stderr
+from training.saved import load_network, save_network
 
 if TYPE_CHECKING:
     from training.export import Training
@@ -121,10 +118,10 @@ def run(job: Job) -> Outcome:
         display.say("exporting, and holding the graph to Keras on the whole test set")
         exported = export(recipe, data, network, int(folder.name), training)
     if job.save_network is not None:
-        _save_network(network, job.save_network / f"{recipe.name}.keras")
+        save_network(network, job.save_network / f"{recipe.name}.keras")
     before = digest(folder / MODEL) if (folder / MODEL).exists() else None
-    wall_seconds, peak_memory = time.perf_counter() - started, _peak_memory()
-    write(folder, {**exported.files, "run.json": _run_json(training_seconds, wall_seconds, peak_memory)})
+    wall_seconds = time.perf_counter() - started
+    write(folder, {**exported.files, "run.json": run_json(training_seconds, wall_seconds)})
     after = digest(folder / MODEL)
     return Outcome(
         recipe=recipe,
@@ -135,7 +132,7 @@ def run(job: Job) -> Outcome:
         same_as_before=None if before is None else before == after,
         training_seconds=training_seconds,
         wall_seconds=wall_seconds,
-        peak_memory_bytes=peak_memory,
+        peak_memory_bytes=peak_memory(),
     )
 
 
@@ -155,49 +152,3 @@ def _network(job: Job, data: Data, display: Display) -> tuple[Network, "Training
     chosen = ("hidden", "activation", "optimizer", "loss", "epochs", "batch_size")
     origin = {"seed": recipe.seed, "hyperparameters": {name: asdict(recipe)[name] for name in chosen}}
     return fitted.network, Training(fitted.validation, fitted.protocol, origin), fitted.training_seconds
-
-
-def load_network(path: Path) -> Network:
-    """The Keras network saved in `path`.
-
-    Raises:
-        TrainingError: it isn't one.
-    """
-    import keras
-
-    try:
-        return keras.models.load_model(path)
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"{path} is not a saved Keras network: {error}") from error
-
-
-def _save_network(network: Network, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")  # Keras insists on the suffix
-    try:
-        network.save(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _run_json(training_seconds: float | None, wall_seconds: float, peak_memory: int) -> bytes:
-    """`run.json`: what differs from run to run, for people; outside every checksum."""
-    run = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "training_seconds": None if training_seconds is None else round(training_seconds, 2),
-        "wall_seconds": round(wall_seconds, 2),
-        "peak_memory_bytes": peak_memory,
-        "machine": {"system": platform.system(), "architecture": platform.machine(), "cpus": os.cpu_count()},
-    }
-    return json.dumps(run, indent=1).encode() + b"\n"
-
-
-def _peak_memory() -> int:
-    """Peak resident memory of this process, bytes: TensorFlow itself, the data, training, export and its checks.
-
-    On Linux a new process starts from its parent's peak at that time, so the parent must stay small: it imports
-    neither TensorFlow nor ONNX Runtime.
-    """
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,13 +1,14 @@
-"""The three reference networks, exactly as in the book, and all that is chosen about them.
+"""The reference networks, exactly as in the book, and all that is chosen about them.
 
-Source: Chollet, Deep Learning with Python, 2nd ed., chapter 4. Keras is imported where it is used, so that
+Source: Chollet, Deep Learning with Python, 2nd ed., chapters 2 and 4. Keras is imported where it is used, so that
 reading a recipe costs nothing.
 """
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from training.data import BOSTON_HOUSING, IMDB, NUM_WORDS, REUTERS, Dataset, Table
+from serving.package.manifest import Task
+from training.data import BOSTON_HOUSING, IMDB, MNIST, NUM_WORDS, REUTERS, Dataset, Table
 
 Network = Any
 """A `keras.Model`; Keras ships no types."""
@@ -21,10 +22,10 @@ class Recipe:
     """One reference model: what it learns from, its network, and how it is fitted."""
 
     name: str
-    task: Literal["binary-classification", "multiclass-classification", "regression"]
+    task: Task
     dataset: Dataset
     features: int
-    """Width of what the network takes: multi-hot columns, or raw numbers that it scales itself."""
+    """Width of what the first dense layer takes: multi-hot columns, or numbers that the network scales itself."""
     hidden: tuple[int, ...]
     outputs: int
     activation: Literal["sigmoid", "softmax", "linear"]
@@ -41,13 +42,22 @@ class Recipe:
     labels: tuple[str, ...]
     book: float
     """The test metric that the book reports."""
+    input: str
+    """Name of the input as clients see it."""
+    image: tuple[int, int] | None = None
+    """Height and width of the grey images that the samples are, where they are images."""
     optimizer: str = "rmsprop"
     seed: int = SEED
 
     @property
     def is_text(self) -> bool:
-        """Whether samples are texts; else they are rows of numbers."""
+        """Whether samples are texts; else they are numbers."""
         return self.dataset.word_index is not None
+
+    @property
+    def sample(self) -> tuple[int, ...]:
+        """Shape of one sample as the network takes it."""
+        return self.image or (self.features,)
 
 
 # §4.1
@@ -68,6 +78,7 @@ SENTIMENT = Recipe(
     output="probability",
     labels=("negative", "positive"),
     book=0.885,
+    input="text",
 )
 
 # fmt: off
@@ -97,6 +108,7 @@ TOPIC = Recipe(
     output="probability",
     labels=REUTERS_TOPICS,
     book=0.80,
+    input="text",
 )
 
 # §4.3
@@ -117,22 +129,53 @@ HOUSE_PRICE = Recipe(
     output="price",
     labels=(),
     book=2.55,
+    input="features",
 )
 
-RECIPES = {recipe.name: recipe for recipe in (SENTIMENT, TOPIC, HOUSE_PRICE)}
+# §2.1
+DIGITS = Recipe(
+    name="digits",
+    task="multiclass-classification",
+    dataset=MNIST,
+    features=28 * 28,
+    hidden=(512,),
+    outputs=10,
+    activation="softmax",
+    loss="sparse_categorical_crossentropy",
+    metric="accuracy",
+    epochs=5,
+    batch_size=128,
+    validation_samples=10_000,
+    folds=0,
+    output="probability",
+    labels=tuple("0123456789"),
+    book=0.978,
+    input="pixels",
+    image=(28, 28),
+)
+
+RECIPES = {recipe.name: recipe for recipe in (SENTIMENT, TOPIC, HOUSE_PRICE, DIGITS)}
+
+WHITE = 255
+"""The largest grey value."""
 
 
 def build(recipe: Recipe, table: Table | None = None) -> Network:
-    """The untrained, compiled network of `recipe`: float32 [N, features] in, [N, outputs] out.
+    """The untrained, compiled network of `recipe`.
+
+    float32 [N, features] in, or uint8 [N, height, width] where samples are images; float32 [N, outputs] out.
 
     Args:
         recipe: which one.
-        table: the training samples whose mean and variance scale the features; None for multi-hot input.
+        table: the training samples whose mean and variance scale the features; not used for multi-hot input and for
+            images.
     """
     import keras
 
-    layers: list[Any] = [keras.Input((recipe.features,))]
-    if table is not None:
+    layers: list[Any] = [keras.Input(recipe.sample, dtype="uint8" if recipe.image else "float32")]
+    if recipe.image:
+        layers += [keras.layers.Rescaling(1 / WHITE), keras.layers.Flatten()]
+    elif table is not None:
         scaling = keras.layers.Normalization()
         scaling.adapt(table.values)
         layers.append(scaling)

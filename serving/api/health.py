@@ -28,11 +28,19 @@ class Health:
         self._serving: dict[str, bool] = {}
         self._watchers: dict[str, set[Callable[[], None]]] = {}
 
-    def set(self, name: str, serving: bool) -> None:
-        """Change a name's status, and tell its watchers."""
+    @property
+    def names(self) -> list[str]:
+        """All that have a status."""
+        return list(self._serving)
+
+    def set(self, name: str, serving: bool | None) -> None:
+        """Change a name's status, None for none, and tell its watchers."""
         if self._serving.get(name) is serving:
             return
-        self._serving[name] = serving
+        if serving is None:
+            del self._serving[name]
+        else:
+            self._serving[name] = serving
         for tell in tuple(self._watchers.get(name, ())):
             tell()
 

@@ -13,7 +13,7 @@ from protos.prediction.v1 import prediction_pb2 as pb
 from serving.engine.request import Outputs, Rows
 from serving.package.manifest import InputSpec, Manifest, OutputSpec
 from serving.package.text import TextTooLongError
-from serving.repository.models import Version
+from serving.repository.version import Version
 from serving.status import invalid
 
 DEFAULT_TOP_K = 3
@@ -58,19 +58,10 @@ class Task(Protocol):
             DecodeError: it can't be read.
         """
 
-    def encode(self, request: Any, version: Version, max_words: int) -> tuple[Rows, int, int]:
-        """The rows of the model's one input, how many they are, and their bytes.
+    # The rest makes it a `Form` of exchanges, whose answers are serialised responses.
+    def encode(self, request: Any, version: Version, max_words: int) -> tuple[list[Rows], int, int]: ...
 
-        Raises:
-            StatusError: INVALID_ARGUMENT naming the field and the instance.
-        """
-
-    def respond(self, request: Any, version: Version, outputs: Outputs) -> bytes:
-        """The serialised response for a request's outputs.
-
-        Raises:
-            StatusError: no answer comes of this request.
-        """
+    def respond(self, request: Any, version: Version, outputs: Outputs) -> bytes: ...
 
 
 class SentimentTask:
@@ -89,7 +80,7 @@ class SentimentTask:
     def read(self, message: bytes) -> pb.PredictSentimentRequest:
         return pb.PredictSentimentRequest.FromString(message)
 
-    def encode(self, request: pb.PredictSentimentRequest, version: Version, max_words: int) -> tuple[Rows, int, int]:
+    def encode(self, request: pb.PredictSentimentRequest, version: Version, max_words: int) -> tuple[list[Rows], int, int]:
         """Normalised reviews."""
         return _encode_texts("reviews", request.reviews, version, max_words)
 
@@ -121,7 +112,7 @@ class TopicTask:
     def read(self, message: bytes) -> pb.PredictTopicRequest:
         return pb.PredictTopicRequest.FromString(message)
 
-    def encode(self, request: pb.PredictTopicRequest, version: Version, max_words: int) -> tuple[Rows, int, int]:
+    def encode(self, request: pb.PredictTopicRequest, version: Version, max_words: int) -> tuple[list[Rows], int, int]:
         """Normalised newswires."""
         top_k = min(request.top_k or DEFAULT_TOP_K, len(version.manifest.labels))
         if len(request.newswires) * top_k > MAX_SCORES:
@@ -173,15 +164,15 @@ class HousePriceTask:
 
     def encode(
         self, request: "CompleteHouses | pb.PredictHousePriceRequest", version: Version, max_words: int
-    ) -> tuple[Rows, int, int]:
+    ) -> tuple[list[Rows], int, int]:
         """Raw features, little-endian float32, NaN for those that are absent."""
         if isinstance(request, CompleteHouses):
             _check_count("houses", request.houses, version)
-            return request.data, request.houses, len(request.data)
+            return [request.data], request.houses, len(request.data)
         houses = request.houses
         _check_count("houses", len(houses), version)
         data = b"".join([_encode_house(index, house) for index, house in enumerate(houses)])
-        return data, len(houses), len(data)
+        return [data], len(houses), len(data)
 
     def respond(
         self, request: "CompleteHouses | pb.PredictHousePriceRequest", version: Version, outputs: Outputs
@@ -240,7 +231,7 @@ def _check_count(field: str, count: int, version: Version) -> None:
         )
 
 
-def _encode_texts(field: str, texts: MutableSequence[str], version: Version, max_words: int) -> tuple[Rows, int, int]:
+def _encode_texts(field: str, texts: MutableSequence[str], version: Version, max_words: int) -> tuple[list[Rows], int, int]:
     _check_count(field, len(texts), version)
     normalise = version.normalisers[version.manifest.inputs[0].name]
     rows: list[bytes] = []
@@ -252,7 +243,7 @@ def _encode_texts(field: str, texts: MutableSequence[str], version: Version, max
                 f"{field}[{index}]: {error.words} words; this server takes {max_words} at the most (--max-text-tokens)"
             ) from error
     texts.clear()  # the rows are all that is needed while the request waits
-    return rows, len(rows), sum(map(len, rows))
+    return [rows], len(rows), sum(map(len, rows))
 
 
 def _observe_known_words(version: Version, shares: list[float]) -> None:

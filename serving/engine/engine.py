@@ -52,7 +52,8 @@ class Engine:
     ) -> None:
         self.max_rows = limits.max_queue_rows
         """Rows of one request that could ever fit."""
-        self._runner = runner
+        self._runner: Runner | None = runner
+        self._name = f"{runner.manifest.name} version {runner.manifest.version}"
         self._loop = loop
         self._pool = ThreadPoolExecutor(DEPTH, thread_name_prefix=runner.manifest.name)
         self._batcher = Batcher(limits, loop, time.monotonic, self._execute, observer, cost)
@@ -75,11 +76,13 @@ class Engine:
         self._batcher.cancel(request)
 
     async def close(self) -> None:
-        """Run what is queued, then let go of the threads."""
+        """Run what is queued, then let go of the threads and of the model."""
         idle = asyncio.Event()
         self._batcher.drain(idle.set)
         await idle.wait()
         self._pool.shutdown()
+        # Engine and batcher hold each other; the weights need not wait for the collector to find that out.
+        self._runner = None
 
     def _execute(self, batch: Batch, expected: float, done: Callable[[Batch, Execution], None]) -> None:
         if expected <= INLINE_SECONDS:
@@ -96,10 +99,10 @@ class Engine:
         started = time.monotonic()
         result: Outputs | StatusError
         try:
+            assert self._runner is not None  # noqa: S101 - nothing runs in one that is closed
             result = self._runner(batch)
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers must be answered
-            manifest = self._runner.manifest
-            result = fault(f"execution of {manifest.name} version {manifest.version}", error)
+            result = fault(f"execution of {self._name}", error)
         return Execution(result, started, time.monotonic() - started)
 
 

@@ -13,11 +13,34 @@ import numpy.typing as npt
 MANIFEST = "model.json"
 MODEL = "model.onnx"
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-Datatype = Literal["BYTES", "FP32", "INT64"]
+NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
+NAME_LENGTH = 64
 
-NUMPY_TYPES: dict[str, Any] = {"BYTES": np.object_, "FP32": np.float32, "INT64": np.int64}
+Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
+Task = Literal["binary-classification", "multiclass-classification", "regression"]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+# fmt: off
+Datatype = Literal[
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES",
+]
+# fmt: on
+"""The Open Inference Protocol's."""
+
+NUMPY_TYPES: dict[str, Any] = {
+    "BOOL": np.bool_,
+    "UINT8": np.uint8,
+    "UINT16": np.uint16,
+    "UINT32": np.uint32,
+    "UINT64": np.uint64,
+    "INT8": np.int8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "FP16": np.float16,
+    "FP32": np.float32,
+    "FP64": np.float64,
+    "BYTES": np.object_,
+}
 
 
 class ManifestError(ValueError):
@@ -80,7 +103,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: Literal[1]
     name: Name
     version: Positive
-    task: Literal["binary-classification", "multiclass-classification", "regression"]
+    task: Task
     inputs: Annotated[tuple[InputSpec, ...], msgspec.Meta(min_length=1)]
     outputs: Annotated[tuple[OutputSpec, ...], msgspec.Meta(min_length=1)]
     labels: tuple[str, ...]
@@ -127,9 +150,13 @@ def digest(path: Path) -> FileDigest:
 
 
 def golden_array(values: Sequence[Any], datatype: str) -> npt.NDArray[Any]:
-    """Golden values as an array of `datatype`; null becomes NaN."""
-    if datatype == "FP32":
-        return np.array(values, dtype=np.float64).astype(np.float32)
+    """Golden values as an array of `datatype`; in floats, null becomes NaN.
+
+    Raises:
+        Exception: of NumPy's own kinds, where the values are none of `datatype`.
+    """
+    if datatype.startswith("FP"):
+        return np.array(values, dtype=np.float64).astype(NUMPY_TYPES[datatype])
     return np.array(values, dtype=NUMPY_TYPES[datatype])
 
 

@@ -1,21 +1,28 @@
-"""The models that are served: every version found, verified or not, and which one answers a request."""
+"""The models that are served by this process: which version answers a request, and how that changes.
+
+A change has two phases. `prepare` loads and verifies a version on whatever thread, while all goes on as before;
+`commit` makes a new table of who answers what, on the event loop, so that every request is answered by exactly one
+version. What a version was asked before it lost its place it still answers; then it is let go.
+"""
 
 import asyncio
 import logging
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from serving.engine.batcher import Limits
 from serving.engine.device import Device
 from serving.engine.engine import Engine
-from serving.metrics import Metrics, VersionMetrics
-from serving.package.manifest import Manifest
+from serving.metrics import Metrics
 from serving.package.text import Normaliser
 from serving.repository import disk, verify
+from serving.repository.routing import Routing, Wanted
+from serving.repository.shadow import Shadow
+from serving.repository.version import Prepared, Version
 from serving.status import Code, StatusError, invalid, shown
 
 log = logging.getLogger(__name__)
@@ -23,20 +30,8 @@ log = logging.getLogger(__name__)
 _LABEL = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 
-
-@dataclass(frozen=True, eq=False)
-class Version:
-    """A verified version, ready to answer."""
-
-    manifest: Manifest
-    engine: Engine
-    metrics: VersionMetrics
-    normalisers: dict[str, Normaliser]
-    """By text input."""
-    outputs: dict[str, int]
-    """Position of each output."""
-    label: str
-    """The version number as responses and metrics give it."""
+DEFAULT = ""
+"""What a request names that names no version."""
 
 
 class Models:
@@ -57,10 +52,14 @@ class Models:
         self._metrics = metrics
         self._loop = loop
         self._contracts = contracts
+        self._routings: dict[str, Routing] = {}
         self._ready: dict[str, dict[int, Version]] = {}
-        self._failed: dict[str, dict[int, str]] = {}
-        self._default: dict[str, Version] = {}
-        """What answers where a request names no version: the highest that is ready."""
+        self._staged: dict[tuple[str, int], Version] = {}
+        self._table: dict[str, dict[str, Version]] = {}
+        """By model, and then by whatever a request may call a version: its number, a label, or nothing."""
+        self._closing: set[asyncio.Task[None]] = set()
+        self.changed: Callable[[], None] = _nothing
+        """Called after each commit."""
 
     @property
     def max_rows(self) -> int:
@@ -68,34 +67,23 @@ class Models:
         return self._limits.max_queue_rows
 
     @property
-    def ready(self) -> dict[str, bool]:
-        """Has each model in the folder a verified version?"""
-        return {name: bool(versions) for name, versions in self._ready.items()}
+    def served(self) -> dict[str, dict[int, Version]]:
+        """The versions that are served, by model and number."""
+        return self._ready
 
     @property
-    def failures(self) -> list[str]:
-        """What was not loaded, and why."""
-        return [
-            f"{name} version {number}: {reason}"
-            for name, versions in self._failed.items()
-            for number, reason in versions.items()
-        ]
+    def ready(self) -> dict[str, bool]:
+        """Is each model's default there?"""
+        return {name: DEFAULT in self._table[name] for name in self._routings}
 
-    def load_all(self) -> None:
-        """Load every version found, one after the other: ONNX Runtime sessions must not be created at once.
-
-        Raises:
-            RepositoryError: there is nothing to load.
-        """
-        for name, numbers in disk.scan(self._folder).items():
-            self._ready[name], self._failed[name] = {}, {}
-            for number in numbers:
-                self._load(name, number)
-            self._metrics.watch_queue(name, partial(self.queued_rows, name))
+    @property
+    def all_ready(self) -> bool:
+        """Is every model there that is needed?"""
+        return all(DEFAULT in self._table[name] for name, routing in self._routings.items() if routing.needed)
 
     def queued_rows(self, name: str) -> int:
         """Rows that wait for any version of a model."""
-        return sum(version.engine.queued_rows for version in self._ready[name].values())
+        return sum(version.engine.queued_rows for version in self._ready.get(name, {}).values())
 
     def resolve(self, name: str, wanted: str) -> Version:
         """The version that answers a request for `wanted`: a number, a label, or empty for the default.
@@ -103,65 +91,144 @@ class Models:
         Raises:
             StatusError: INVALID_ARGUMENT, NOT_FOUND, or UNAVAILABLE for what is there but not loaded.
         """
-        if not wanted and (default := self._default.get(name)) is not None:
-            return default
-        versions = self._ready.get(name)
-        if versions is None:
-            has = ", ".join(self._ready) or "none"
-            raise StatusError(Code.NOT_FOUND, f"model {shown(name)} is not in the repository, which has: {has}")
-        if not wanted:
-            reasons = "; ".join(f"version {n}: {reason}" for n, reason in self._failed[name].items())
-            raise StatusError(Code.UNAVAILABLE, f"model {name} is not loaded ({reasons})")
-        if _NUMBER.fullmatch(wanted):
-            number = int(wanted)
-            if number in versions:
-                return versions[number]
-            if number in self._failed[name]:
-                raise StatusError(
-                    Code.UNAVAILABLE, f"version {number} of {name} is not loaded: {self._failed[name][number]}"
-                )
-            has = ", ".join(map(str, versions)) or "none"
-            raise StatusError(Code.NOT_FOUND, f"version: {name} has no version {number}; ready: {has}")
-        if _LABEL.fullmatch(wanted):
-            raise StatusError(Code.NOT_FOUND, f"version: {name} has no version labelled {shown(wanted)}")
-        raise invalid(f"version: {shown(wanted)} is neither a positive integer nor a label ([a-z][a-z0-9-]*)")
+        try:
+            return self._table[name][wanted]
+        except KeyError:
+            raise self._unresolved(name, wanted) from None
+
+    def prepare(self, wanted: Wanted) -> Prepared:
+        """Load and verify a version, which then waits for a commit that names it.
+
+        Raises:
+            LoadError: it is not fit to be served.
+        """
+        started = time.monotonic()
+        name, number = wanted.name, wanted.version
+        package = disk.read(self._folder, Path(wanted.folder), name, number)
+        if wanted.digest not in (None, package.digest):
+            raise disk.LoadError("load_error", "it changed while it was tried out")
+        served = self._ready.get(name, {}).get(number)
+        if served is not None and served.digest == package.digest:
+            return Prepared(package.digest, fresh=False)
+        manifest = package.manifest
+        verify.check_contract(manifest, self._contracts.get(name))
+        runner, cost, batch_rows = verify.load(package, self._device, self._limits.max_batch_rows)
+        provider = runner.session.provider
+        metrics = self._metrics.served(name, number, provider, manifest.task)
+        limits = replace(self._limits, max_batch_rows=batch_rows)
+        self._staged[name, number] = Version(
+            manifest=manifest,
+            engine=Engine(runner, limits, metrics, self._loop, cost),
+            metrics=metrics,
+            normalisers={spec.name: Normaliser(spec.text) for spec in manifest.inputs if spec.text},
+            outputs={spec.name: position for position, spec in enumerate(manifest.outputs)},
+            label=str(number),
+            provider=provider,
+            batch_rows=batch_rows,
+            digest=package.digest,
+        )
+        log.info(
+            "model ready",
+            extra={
+                "model": name,
+                "version": number,
+                "provider": provider,
+                "batch_rows": batch_rows,
+                "seconds": round(time.monotonic() - started, 3),
+            },
+        )
+        return Prepared(package.digest, fresh=True)
+
+    def commit(self, routings: Mapping[str, Routing | None]) -> None:
+        """Serve these models so from now on, on the event loop."""
+        for name, routing in routings.items():
+            before = self._ready.get(name, {})
+            if routing is None:
+                self._routings.pop(name, None)
+                self._ready.pop(name, None)
+                self._table.pop(name, None)
+                after: dict[int, Version] = {}
+            else:
+                after = {
+                    n: self._staged.pop((name, n)) if (name, n) in self._staged else before[n] for n in routing.versions
+                }
+                self._routings[name], self._ready[name] = routing, after
+                self._table[name] = _names(routing, after)
+                self._metrics.watch_queue(name, partial(self.queued_rows, name))
+                self._compare(name, routing, after)
+            for number, version in before.items():
+                if version is not after.get(number):
+                    self._release(name, version, gone=number not in after)
+        for (name, number), version in list(self._staged.items()):
+            if name in routings:
+                del self._staged[name, number]
+                self._release(name, version, gone=number not in self._ready.get(name, {}))
+        self.changed()
 
     async def close(self) -> None:
         """Let every engine finish what it has."""
         for versions in self._ready.values():
             for version in versions.values():
                 await version.engine.close()
+        if self._closing:
+            await asyncio.wait(self._closing)
 
-    def _load(self, name: str, number: int) -> None:
-        started = time.monotonic()
-        try:
-            package = disk.read(self._folder, name, number)
-            manifest = package.manifest
-            verify.check_contract(manifest, self._contracts.get(name))
-            runner, cost, batch_rows = verify.load(package, self._device, self._limits.max_batch_rows)
-        except disk.LoadError as error:
-            log.error("model refused", extra={"model": name, "version": number, "reason": str(error)})
-            self._metrics.loaded(name, number, error.outcome)
-            self._failed[name][number] = str(error)
-            return
-        metrics = self._metrics.served(name, number, runner.session.provider, manifest.task)
-        self._ready[name][number] = Version(
-            manifest,
-            Engine(runner, replace(self._limits, max_batch_rows=batch_rows), metrics, self._loop, cost),
-            metrics,
-            {spec.name: Normaliser(spec.text) for spec in manifest.inputs if spec.text},
-            {spec.name: position for position, spec in enumerate(manifest.outputs)},
-            str(number),
-        )
-        self._default[name] = self._ready[name][max(self._ready[name])]
-        self._metrics.loaded(name, number, "ready")
-        log.info(
-            "model ready",
-            extra={
-                "model": name,
-                "version": number,
-                "provider": runner.session.provider,
-                "batch_rows": batch_rows,
-                "seconds": round(time.monotonic() - started, 3),
-            },
-        )
+    def _compare(self, name: str, routing: Routing, versions: dict[int, Version]) -> None:
+        """Set the comparison of the default version with a candidate, and end any other."""
+        for number, version in versions.items():
+            candidate = versions.get(routing.candidate or 0)
+            if candidate is None or number != routing.default or candidate is version:
+                version.shadow = None
+            elif not isinstance(version.shadow, Shadow) or not version.shadow.compares(candidate, routing.fraction):
+                version.shadow = Shadow.between(name, version, candidate, routing.fraction, self._metrics)
+
+    def _release(self, name: str, version: Version, *, gone: bool) -> None:
+        """Let a version go once it has answered everything."""
+        version.shadow = None
+
+        async def close() -> None:
+            await version.engine.close()
+            if gone:
+                log.info("model released", extra={"model": name, "version": version.label})
+
+        if gone:
+            self._metrics.gone(name, version.label, version.provider, version.manifest.task)
+        task = self._loop.create_task(close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _unresolved(self, name: str, wanted: str) -> StatusError:
+        routing = self._routings.get(name)
+        if routing is None:
+            has = ", ".join(self._routings) or "none"
+            return StatusError(Code.NOT_FOUND, f"model {shown(name)} is not in the repository, which has: {has}")
+        if not wanted:
+            reasons = "; ".join(f"version {n}: {reason}" for n, reason in routing.reasons.items())
+            why = f" ({reasons})" if reasons else ""
+            return StatusError(Code.UNAVAILABLE, f"model {name} is not loaded{why}")
+        has = ", ".join(map(str, routing.versions)) or "none"
+        if _NUMBER.fullmatch(wanted):
+            number = int(wanted)
+            if number in routing.reasons:
+                return StatusError(
+                    Code.UNAVAILABLE, f"version {number} of {name} is not loaded: {routing.reasons[number]}"
+                )
+            return StatusError(Code.NOT_FOUND, f"version: {name} has no version {number}; ready: {has}")
+        if _LABEL.fullmatch(wanted):
+            labels = ", ".join(routing.labels) or "none"
+            return StatusError(
+                Code.NOT_FOUND, f"version: {name} has no version labelled {shown(wanted)}; labels: {labels}"
+            )
+        return invalid(f"version: {shown(wanted)} is neither a positive integer nor a label ([a-z][a-z0-9-]*)")
+
+
+def _names(routing: Routing, versions: dict[int, Version]) -> dict[str, Version]:
+    names = {version.label: version for version in versions.values()}
+    names |= {label: versions[number] for label, number in routing.labels.items()}
+    if routing.default is not None:
+        names[DEFAULT] = versions[routing.default]
+    return names
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""

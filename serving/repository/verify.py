@@ -1,5 +1,6 @@
 """Verified load: nothing is served that does not reproduce its golden examples on the device that will serve it."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
@@ -12,12 +13,34 @@ from serving.engine.device import Device
 from serving.engine.engine import Runner, alone
 from serving.engine.request import Outputs, Request, Rows
 from serving.engine.session import Session
-from serving.package.manifest import InputSpec, Manifest, golden_array
+from serving.package.manifest import MANIFEST, NUMPY_TYPES, InputSpec, Manifest, OutputSpec, golden_array
 from serving.package.text import TOKENS_SUFFIX, Normaliser
+from serving.repository import graph
 from serving.repository.disk import LoadError, Package
 
-_ONNX_TYPES = {"BYTES": "tensor(string)", "FP32": "tensor(float)", "INT64": "tensor(int64)"}
+_ONNX_TYPES = {
+    "BOOL": "tensor(bool)",
+    "UINT8": "tensor(uint8)",
+    "UINT16": "tensor(uint16)",
+    "UINT32": "tensor(uint32)",
+    "UINT64": "tensor(uint64)",
+    "INT8": "tensor(int8)",
+    "INT16": "tensor(int16)",
+    "INT32": "tensor(int32)",
+    "INT64": "tensor(int64)",
+    "FP16": "tensor(float16)",
+    "FP32": "tensor(float)",
+    "FP64": "tensor(double)",
+    "BYTES": "tensor(string)",
+}
 
+MAX_ROW_BYTES: Final = 64 * 1024**2
+"""Of one row of one tensor; a text counts as 8 bytes."""
+MAX_BATCH_BYTES: Final = 1024**3
+"""Of one batch of one tensor. Where rows are large, batches have fewer of them."""
+MAX_GOLDEN_ROWS: Final = 4096
+MAX_TENSORS: Final = 256
+"""Inputs, and outputs."""
 
 _MEASURED: Final = 3
 """Runs of each batch size, of which the shortest counts. None is the first, which may still have allocated or compiled
@@ -25,6 +48,9 @@ something, and one stall does not decide how large batches are for as long as th
 
 WORTH_WHILE: Final = 24
 """A batch that takes so many times as long as one row alone has next to nothing left to save."""
+
+_HOPELESS: Final = 2 * WORTH_WHILE
+"""One that takes so many times as long is not slow by accident: larger ones are not tried."""
 
 
 class Loaded(NamedTuple):
@@ -52,21 +78,58 @@ def check_contract(manifest: Manifest, contract: Contract | None) -> None:
         raise LoadError("signature", f"the typed API can't serve it: {problem}")
 
 
-def load(package: Package, device: Device, max_batch_rows: int) -> Loaded:
+def check_static(package: Package) -> None:
+    """Hold a package against all rules that need no ONNX Runtime: of graphs, and bounds of manifests.
+
+    Raises:
+        LoadError: `load_error`, `signature` or `golden`.
+    """
+    _check_bounds(package.manifest)
+    graph.check(package.model)
+
+
+def _check_bounds(manifest: Manifest) -> None:
+    sides: list[tuple[str, tuple[InputSpec | OutputSpec, ...]]]
+    sides = [("inputs", manifest.inputs), ("outputs", manifest.outputs)]
+    for kind, specs in sides:
+        if len(specs) > MAX_TENSORS:
+            raise LoadError("signature", f"{MANIFEST}: {len(specs)} {kind}, more than {MAX_TENSORS}")
+        for spec in specs:
+            row = _row_bytes(spec)
+            if row > MAX_ROW_BYTES:
+                raise LoadError(
+                    "signature",
+                    f"{MANIFEST}: {spec.name}: a row of shape {list(spec.shape[1:])} has {row} bytes, "
+                    f"more than {MAX_ROW_BYTES}",
+                )
+    rows = max(map(len, manifest.golden.outputs.values()))
+    if rows > MAX_GOLDEN_ROWS:
+        raise LoadError("golden", f"{MANIFEST}: golden has {rows} rows, more than {MAX_GOLDEN_ROWS}")
+
+
+def load(
+    package: Package, device: Device, max_batch_rows: int, done: Callable[[str], None] = lambda step: None
+) -> Loaded:
     """Load a package onto `device`, verify it, and warm every batch size up to `max_batch_rows`.
+
+    `done` is told of each step that holds, in order: static, session, signature, golden, warm-up.
 
     Raises:
         LoadError: `load_error`, `signature` or `golden`, with what was expected and what was found.
     """
     manifest = package.manifest
+    check_static(package)
+    done("static")
     try:
         session = Session(package.model, device)
     except Exception as error:
         # ONNX Runtime raises classes of its own for whatever it does not like.
         raise LoadError("load_error", f"ONNX Runtime can't load it: {error}") from error
+    done("session")
     check_signature(manifest, session)
+    done("signature")
     runner = Runner(manifest, session)
-    return Loaded(runner, *_verify_and_warm(runner, max_batch_rows))
+    return Loaded(runner, *_verify_and_warm(runner, max_batch_rows, done))
 
 
 def check_signature(manifest: Manifest, session: Session) -> None:
@@ -108,8 +171,14 @@ def size_of(inputs: list[Rows]) -> int:
     return sum(len(rows) if isinstance(rows, bytes) else sum(map(len, rows)) for rows in inputs)
 
 
-def _verify_and_warm(runner: Runner, max_batch_rows: int) -> tuple[CostModel, int]:
+def _row_bytes(spec: InputSpec | OutputSpec) -> int:
+    return math.prod(spec.shape[1:]) * int(np.dtype(NUMPY_TYPES[spec.datatype]).itemsize)
+
+
+def _verify_and_warm(runner: Runner, max_batch_rows: int, done: Callable[[str], None]) -> tuple[CostModel, int]:
     manifest = runner.manifest
+    largest = max(*map(_row_bytes, manifest.inputs), *map(_row_bytes, manifest.outputs))
+    max_batch_rows = min(max_batch_rows, max(1, MAX_BATCH_BYTES // largest))
     golden = manifest.golden
     tolerance = golden.tolerance.get(runner.session.provider)
     if tolerance is None:
@@ -121,7 +190,7 @@ def _verify_and_warm(runner: Runner, max_batch_rows: int) -> tuple[CostModel, in
         raise LoadError("golden", f"golden.outputs can't be read: {error}") from error
     rows = len(expected[0])
     cost, seconds = CostModel(), dict[int, float]()
-    for wanted in _batch_sizes(rows, max_batch_rows):
+    for position, wanted in enumerate(_batch_sizes(rows, max_batch_rows)):
         order = [index % rows for index in range(wanted)]
         try:
             inputs = [encode(spec, [golden.inputs[spec.name][index] for index in order]) for spec in manifest.inputs]
@@ -132,6 +201,11 @@ def _verify_and_warm(runner: Runner, max_batch_rows: int) -> tuple[CostModel, in
             raise LoadError("golden", f"it can't compute {wanted} golden rows: {error}") from error
         cost.observe(request.size, seconds[wanted])
         _compare(manifest, outputs, [column[order] for column in expected], tolerance.atol, tolerance.rtol)
+        if position == 0:
+            done("golden")
+        elif seconds[wanted] > _HOPELESS * seconds.get(1, math.inf):
+            break
+    done("warm-up")
     return cost, largest_worth_while(seconds, max_batch_rows)
 
 
@@ -162,7 +236,7 @@ def _compare(manifest: Manifest, outputs: Outputs, expected: Outputs, atol: floa
     for spec, found, wanted in zip(manifest.outputs, outputs, expected, strict=True):
         if found.shape != wanted.shape:
             raise LoadError("golden", f"output {spec.name} has shape {found.shape}, expected {wanted.shape}")
-        bad = ~_close(found, wanted, atol, rtol)
+        bad = ~close(found, wanted, atol, rtol)
         if bad.any():
             at = tuple(int(i) for i in np.argwhere(bad)[0])
             raise LoadError(
@@ -172,7 +246,8 @@ def _compare(manifest: Manifest, outputs: Outputs, expected: Outputs, atol: floa
             )
 
 
-def _close(a: npt.NDArray[Any], b: npt.NDArray[Any], atol: float, rtol: float) -> npt.NDArray[np.bool_]:
+def close(a: npt.NDArray[Any], b: npt.NDArray[Any], atol: float, rtol: float) -> npt.NDArray[np.bool_]:
+    """Where `a` agrees with `b`: |a - b| <= atol + rtol * |b|, and NaN with NaN."""
     if a.dtype == np.object_:
         return np.asarray(a == b)
     return np.asarray(np.isclose(a, b, rtol=rtol, atol=atol, equal_nan=True))

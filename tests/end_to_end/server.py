@@ -41,7 +41,8 @@ class ServerProcess:
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-W", "error", "-m", "serving", "serve", "--log-format", "json"),
-                *("--models", str(models), "--grpc-address", grpc, "--metrics-address", "127.0.0.1:0", *flags),
+                *("--models", str(models), "--grpc-address", grpc, "--metrics-address", "127.0.0.1:0"),
+                *("--http-address", "127.0.0.1:0", *flags),
             ],
             cwd=ROOT,
             env={k: v for k, v in os.environ.items() if not k.startswith("TRIPTYCH_")},
@@ -73,6 +74,7 @@ class ServerProcess:
         event = self.wait_for("serving")
         self.address = event["grpc"]
         self.port = int(self.address.rpartition(":")[2])
+        self.http = event["http"]
         self.metrics = event["metrics"]
         return self
 

@@ -26,7 +26,9 @@ from serving.package.manifest import (
     Tolerance,
     digest,
 )
+from serving.repository.control import Control, Mode, TryOut
 from serving.repository.models import Models
+from serving.repository.routing import Fleet
 
 SHIPPED = Path(__file__).parents[2] / "models"
 NAMES = ("house_price", "sentiment", "topic")
@@ -147,11 +149,32 @@ def copy_fragile(models: Path) -> Path:
     return folder
 
 
-def open_models(folder: Path = SHIPPED, metrics: Metrics | None = None, limits: Limits = SMALL) -> Models:
+def new_models(folder: Path = SHIPPED, metrics: Metrics | None = None, limits: Limits = SMALL) -> Models:
     """The models of a folder on the CPU, not loaded yet; on the running event loop."""
     contracts = {task.model: task.problem for task in TASKS}
     loop = asyncio.get_running_loop()
     return Models(folder, Device(CPU), limits, metrics or Metrics(), loop, contracts)
+
+
+def open_models(folder: Path = SHIPPED, metrics: Metrics | None = None, limits: Limits = SMALL) -> Models:
+    """The same, with all of them loaded."""
+    metrics = metrics or Metrics()
+    models = new_models(folder, metrics, limits)
+    controlled(models, folder, metrics).start()
+    return models
+
+
+def controlled(
+    fleet: Fleet,
+    folder: Path,
+    metrics: Metrics | None = None,
+    *,
+    mode: Mode = "poll",
+    versions: str = "all",
+    try_out: TryOut = lambda *_: None,
+) -> Control:
+    """Control of the models, or whatever a test puts in their place; nothing is tried out unless asked for."""
+    return Control(folder, fleet, metrics or Metrics(), mode=mode, versions=versions, try_out=try_out)
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:

@@ -14,7 +14,7 @@ LAYERS = (
     ("serving.status",),
     ("serving.package",),
     ("serving.engine",),
-    ("serving.instruments",),
+    ("serving.instruments", "serving.statistics"),
     ("serving.metrics",),
     ("serving.repository",),
     ("serving.api",),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from training.data import DataFile, Dataset
-from training.models import HOUSE_PRICE, SENTIMENT, TOPIC, Recipe
+from training.models import DIGITS, HOUSE_PRICE, SENTIMENT, TOPIC, Recipe
 
 REPOSITORY = Path(__file__).parents[2]
 WORDS = 10_100  # beyond the 10,000 columns, so that some indexed words are too rare for one
@@ -22,7 +22,7 @@ ODD_WORDS = ("don't", "café", "most\x85and", "\xa0", "\x00", "日本", "É")
 
 @dataclasses.dataclass(frozen=True)
 class Tiny:
-    """The three recipes on synthetic data, and the command line run with them."""
+    """The recipes on synthetic data, and the command line run with them."""
 
     data: Path
     recipes: dict[str, Recipe]
@@ -78,6 +78,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, word_index: dict[str, int]) -
     scales = 10.0 ** random.integers(-1, 3, 13)
     features = random.normal(2, 1, (100, 13)) * scales
     house = Dataset("synthetic houses", save("h.npz", x=features, y=features @ (1 / scales)))
+    grey = {
+        f"x_{part}": random.integers(0, 256, (rows, 28, 28), np.uint8) for part, rows in (("train", 90), ("test", 40))
+    }
+    classes = {f"y_{part}": random.integers(0, 10, rows, np.uint8) for part, rows in (("train", 90), ("test", 40))}
+    digits = Dataset("synthetic digits", save("d.npz", **grey, **classes), shuffled=False)
     index = data_file("index.json")
     sentiment = dataclasses.replace(sentiment, word_index=index)
     topic = dataclasses.replace(topic, word_index=index)
@@ -85,6 +90,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, word_index: dict[str, int]) -
         dataclasses.replace(SENTIMENT, dataset=sentiment, validation_samples=30),
         dataclasses.replace(TOPIC, dataset=topic, validation_samples=30),
         dataclasses.replace(HOUSE_PRICE, dataset=house),
+        dataclasses.replace(DIGITS, dataset=digits, validation_samples=30),
     )
     return Tiny(folder, {recipe.name: dataclasses.replace(recipe, epochs=2, batch_size=32) for recipe in recipes})
 
@@ -97,3 +103,11 @@ def real_data() -> Path:
     if not (folder / "imdb.npz").exists():
         pytest.skip("the real data sets are absent: set TRIPTYCH_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_digits(real_data: Path) -> Path:
+    """The same folder, with the digits in it."""
+    if not (real_data / "mnist.npz").exists():
+        pytest.skip("mnist.npz is absent: put it into the folder of the real data sets")
+    return real_data

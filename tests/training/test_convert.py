@@ -1,25 +1,30 @@
 """The graph of a package computes what its Keras network does, and depends on the network alone."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from onnx import ModelProto
 
+from serving.package.manifest import NUMPY_TYPES
 from serving.package.text import flatten
-from training.convert import convert
+from training.convert import CONVERTER_OPSET, convert, convert_network
 from training.data import Data, Sequences, Table, load
 from training.errors import ExportError
 from training.evaluate import open_session, predict
 from training.graph import IR_VERSION
 from training.models import Network, Recipe, build
+from training.signature import of_network
 from training.text import encode, normalise
 
 from .conftest import Tiny
 
 TEXT_NAMES = ["sentiment", "topic"]
-NAMES = [*TEXT_NAMES, "house_price"]
+NAMES = [*TEXT_NAMES, "house_price", "digits"]
 
 
 def untrained(recipe: Recipe, data: Data) -> Network:
@@ -64,7 +69,7 @@ def test_signature(case: tuple[Recipe, Data, Network, ModelProto]) -> None:
     if recipe.is_text:
         expected = {"text": [1], "text_tokens": ["N"], recipe.output: ["N", recipe.outputs], "known_words": ["N"]}
     else:
-        expected = {"features": ["N", recipe.features], recipe.output: ["N", recipe.outputs]}
+        expected = {recipe.input: ["N", *recipe.sample], recipe.output: ["N", recipe.outputs]}
     assert shapes == expected
     assert list(shapes) == list(expected)  # in this order
 
@@ -76,8 +81,10 @@ def test_nothing_superfluous(case: tuple[Recipe, Data, Network, ModelProto]) -> 
     assert not any(node.doc_string for node in model.graph.node)
     assert (model.doc_string, model.graph.doc_string, model.producer_name) == ("", "", "triptych")
     assert model.graph.name == recipe.name
-    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 20), ("ai.onnx.ml", 4)]
-    assert model.ir_version == IR_VERSION <= 10
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == (
+        [("", CONVERTER_OPSET)] if recipe.image else [("", 20), ("ai.onnx.ml", 4)]
+    )
+    assert model.ir_version == (8 if recipe.image else IR_VERSION) <= 10
 
 
 @pytest.mark.parametrize("case", TEXT_NAMES, indirect=True)
@@ -109,6 +116,27 @@ def test_absent_features_are_answered_as_keras_answers_their_mean(tiny: Tiny) ->
     np.testing.assert_allclose(got, predict(network, Table(present)), rtol=1e-5, atol=1e-5)
 
 
+def test_grey_values_are_answered_as_keras_answers_them(tiny: Tiny) -> None:
+    recipe = tiny.recipes["digits"]
+    data = load(recipe.dataset, tiny.data)
+    network = untrained(recipe, data)
+    assert isinstance(data.x_test, Table)
+    session = open_session(convert(recipe, network, {}).SerializeToString())
+    assert [(given.name, given.type) for given in session.get_inputs()] == [("pixels", "tensor(uint8)")]
+    [got] = session.run(None, {"pixels": data.x_test.values})
+    # The book's own preparation, by hand, through the same weights.
+    rows = data.x_test.values.reshape(-1, 784).astype(np.float32) / 255
+    dense = [layer for layer in network.layers if isinstance(layer, keras.layers.Dense)]
+    np.testing.assert_allclose(got, np.asarray(dense[1](dense[0](rows))), rtol=1e-5, atol=1e-6)
+
+
+def test_a_digits_network_of_floats_is_refused(tiny: Tiny) -> None:
+    recipe = tiny.recipes["digits"]
+    other = keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    with pytest.raises(ExportError, match=r"digits: the network has tensors \[\('FP32', .*not \[\('UINT8'"):
+        convert(recipe, other, {})
+
+
 def test_another_networks_shape_is_refused(tiny: Tiny, word_index: dict[str, int]) -> None:
     recipe = tiny.recipes["topic"]
     other = build(dataclasses.replace(recipe, outputs=45))
@@ -120,3 +148,82 @@ def test_a_house_network_that_does_not_scale_is_refused(tiny: Tiny) -> None:
     recipe = tiny.recipes["house_price"]
     with pytest.raises(ExportError, match="first layer is Dense, expected Normalization"):
         convert(recipe, build(recipe), {})
+
+
+# Networks of any shape.
+
+Layers = keras.layers
+
+
+def numbers(kind: str = "float32", *shape: int) -> Any:
+    return keras.Input(shape or (3,), dtype=kind, name="x")
+
+
+def recurrent(layer: Any) -> Network:
+    x = numbers("float32", 5, 3)
+    return keras.Model(x, layer(x))
+
+
+def image() -> Network:
+    x = numbers("uint8", 8, 8, 3)
+    y = Layers.BatchNormalization()(Layers.Conv2D(4, 3)(Layers.Rescaling(1 / 255)(x)))
+    return keras.Model(x, Layers.Dense(2)(Layers.GlobalAveragePooling2D()(Layers.MaxPooling2D()(y))))
+
+
+def attention() -> Network:
+    x = numbers("float32", 5, 4)
+    return keras.Model(x, Layers.LayerNormalization()(Layers.MultiHeadAttention(2, 4)(x, x)))
+
+
+def one_behind_the_other() -> Network:
+    x = numbers()
+    y = Layers.Dense(2, name="first")(x)
+    return keras.Model(x, {"b": y, "a": Layers.Dense(1, name="second")(y)})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: recurrent(Layers.LSTM(4)),
+        lambda: recurrent(Layers.GRU(4)),
+        lambda: recurrent(Layers.Bidirectional(Layers.SimpleRNN(4, return_sequences=True))),
+        image,
+        attention,
+        one_behind_the_other,
+        lambda: keras.Sequential([keras.Input((), dtype="int64"), Layers.Embedding(3, 4)]),
+        *(lambda kind=kind: keras.Sequential([numbers(kind), Layers.Dense(2)]) for kind in ("int8", "float64", "bool")),
+        lambda: keras.Sequential([numbers("float16"), Layers.Dense(2, dtype="float16")]),
+    ],
+    ids=["LSTM", "GRU", "two ways", "image", "attention", "chain", "scalars", "int8", "float64", "bool", "float16"],
+)
+def test_any_network_is_answered_as_keras_answers_it(make: Callable[[], Network]) -> None:
+    keras.utils.set_random_seed(0)
+    network = make()
+    signature = of_network(network)
+    model = convert_network("any", network, signature).SerializeToString(deterministic=True)
+    assert convert_network("any", network, signature).SerializeToString(deterministic=True) == model
+
+    [spec] = signature.inputs
+    rows = np.random.default_rng(0).integers(0, 3, (6, *spec.shape[1:])).astype(NUMPY_TYPES[spec.datatype])
+    session = open_session(model)
+    assert [output.shape for output in session.get_outputs()] == [["N", *each.shape[1:]] for each in signature.outputs]
+    expected = tf.nest.flatten(keras.Model(network.inputs, network.outputs)([rows]))
+    for got, wanted in zip(session.run(None, {spec.name: rows}), expected, strict=True):
+        assert got.dtype == wanted.dtype.as_numpy_dtype
+        np.testing.assert_allclose(got, np.asarray(wanted), rtol=2e-5, atol=1e-5)
+
+
+def test_operators_that_onnx_does_not_have_are_named() -> None:
+    x = numbers()
+    y = Layers.Lambda(lambda t: tf.raw_ops.Betainc(a=t, b=t, x=t), output_shape=(3,))(x)
+    network = keras.Model(x, y)
+    with pytest.raises(ExportError, match="any: the network needs what ONNX does not have: Betainc"):
+        convert_network("any", network, of_network(network))
+
+
+def test_an_output_of_another_type_than_declared_is_refused() -> None:
+    x = numbers()
+    network = keras.Model(x, Layers.Lambda(lambda t: tf.argmax(t, 1), output_shape=())(x))
+    with pytest.raises(ExportError, match="does not compute what its outputs are declared to be") as caught:
+        convert_network("any", network, of_network(network))
+    assert "\n" not in str(caught.value)

@@ -21,7 +21,7 @@ from .conftest import REPOSITORY, Tiny
 
 KERAS_COMPARISON = """
 import numpy as np, keras
-from training.data import BOSTON_HOUSING, IMDB, NUM_WORDS, OUT_OF_VOCABULARY, REUTERS, load
+from training.data import BOSTON_HOUSING, IMDB, MNIST, NUM_WORDS, OUT_OF_VOCABULARY, REUTERS, load
 
 def same(sequences, lists):
     assert len(sequences) == len(lists)
@@ -47,14 +47,21 @@ assert x_train.shape == (404, 13) and x_test.shape == (102, 13)
 assert np.array_equal(data.x_train.values, x_train.astype("float32"))
 assert np.array_equal(data.x_test.values, x_test.astype("float32"))
 assert np.array_equal(data.y_train, y_train) and np.array_equal(data.y_test, y_test)
+
+(x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()
+data = load(MNIST)
+assert x_train.shape == (60_000, 28, 28) and x_test.shape == (10_000, 28, 28)
+assert data.x_train.values.dtype == data.x_test.values.dtype == x_train.dtype == np.uint8
+assert np.array_equal(data.x_train.values, x_train) and np.array_equal(data.x_test.values, x_test)
+assert np.array_equal(data.y_train, y_train) and np.array_equal(data.y_test, y_test)
 print("the same")
 """
 
 
-def test_equals_keras(real_data: Path, tmp_path: Path) -> None:
+def test_equals_keras(real_digits: Path, tmp_path: Path) -> None:
     cache = tmp_path / "datasets"
     cache.mkdir()
-    for file in (*real_data.glob("*.npz"), *real_data.glob("*.json")):
+    for file in (*real_digits.glob("*.npz"), *real_digits.glob("*.json")):
         shutil.copy(file, cache)
     environment = {name: value for name, value in os.environ.items() if name != ENVIRONMENT}
     done = subprocess.run(
@@ -128,7 +135,33 @@ def test_splits(tiny: Tiny) -> None:
         data = load(recipe.dataset, tiny.data)
         sizes[name] = (len(data.x_train), len(data.y_train), len(data.x_test), len(data.y_test))
         assert data.raw_test == []
-    assert sizes == {"sentiment": (120, 120, 60, 60), "topic": (160, 160, 40, 40), "house_price": (80, 80, 20, 20)}
+    assert sizes == {
+        "sentiment": (120, 120, 60, 60),
+        "topic": (160, 160, 40, 40),
+        "house_price": (80, 80, 20, 20),
+        "digits": (90, 90, 40, 40),
+    }
+
+
+def test_grey_values_stay_as_they_are_and_other_numbers_become_float32(tiny: Tiny) -> None:
+    types = {name: tiny.recipes[name].dataset for name in ("digits", "house_price")}
+    found = {name: load(dataset, tiny.data).x_test for name, dataset in types.items()}
+    assert {name: x.batch(np.arange(2)).dtype for name, x in found.items()} == {
+        "digits": np.uint8,
+        "house_price": np.float32,
+    }
+
+
+def test_samples_that_keras_does_not_shuffle_stay_in_the_files_order(tiny: Tiny) -> None:
+    dataset = tiny.recipes["digits"].dataset
+    with np.load(tiny.data / "d.npz") as file:
+        x, y = file["x_test"], file["y_test"]
+    data, shuffled = (load(dataclasses.replace(dataset, shuffled=each), tiny.data) for each in (False, True))
+    assert isinstance(data.x_test, Table)
+    np.testing.assert_array_equal(data.x_test.values, x)
+    np.testing.assert_array_equal(data.y_test, y)
+    assert shuffled.y_test.tolist() != y.tolist()
+    assert sorted(shuffled.y_test) == sorted(y)
 
 
 def test_raw_texts_are_used_where_they_are(tiny: Tiny, tmp_path: Path) -> None:

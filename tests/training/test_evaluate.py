@@ -7,7 +7,7 @@ import pytest
 
 from serving.package.manifest import Tolerance
 from training.errors import ExportError, TrainingError
-from training.evaluate import check_parity, evaluate, score
+from training.evaluate import array_feeds, check_parity, evaluate, score
 from training.models import HOUSE_PRICE, SENTIMENT, TOPIC
 
 TOLERANCE = Tolerance(atol=0.5, rtol=0.25)
@@ -24,6 +24,14 @@ def test_multiclass_accuracy() -> None:
 
 def test_regression_errors() -> None:
     assert score(HOUSE_PRICE, np.array([[20], [30]]), np.array([21, 33])) == {"mae": 2, "mse": 5}
+
+
+def test_batches_hold_the_same_rows_of_every_input() -> None:
+    arrays = {"a": np.arange(5), "b": np.arange(10).reshape(5, 2)}
+    parts = list(array_feeds(arrays, batch=2))
+    assert [len(part["a"]) for part in parts] == [2, 2, 1]
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), array)
 
 
 def test_parity_within_tolerance() -> None:

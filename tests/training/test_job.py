@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from training.errors import DataError, TrainingError
-from training.job import Job, load_network, run_in_own_process
+from training.job import Job, run_in_own_process
 
 from .conftest import Tiny
 
@@ -22,11 +22,3 @@ def test_a_process_that_dies_is_told(tiny: Tiny, tmp_path: Path, capfd: pytest.C
     with pytest.raises(TrainingError, match="topic: its process ended early, exit code 1"):
         run_in_own_process(Job(broken, data=tiny.data, out=tmp_path))
     assert "Traceback" in capfd.readouterr().err
-
-
-def test_a_file_that_is_no_network(tmp_path: Path) -> None:
-    path = tmp_path / "x.keras"
-    for _ in range(2):  # absent, then not a network
-        with pytest.raises(TrainingError, match=r"x\.keras is not a saved Keras network"):
-            load_network(path)
-        path.write_bytes(b"no")

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from serving.package.manifest import MANIFEST, MODEL, digest, golden_array, parse
 from serving.package.text import Normaliser, flatten
 from training.data import NUM_WORDS, OUT_OF_VOCABULARY, START, Array, Sequences, load
-from training.evaluate import check_parity, evaluate, open_session, run, table_feeds, text_feeds
+from training.evaluate import array_feeds, check_parity, evaluate, open_session, run, text_feeds
 from training.golden import TOLERANCE
 from training.models import RECIPES
 from training.text import RULES, known_words, rebuild, tokens
@@ -22,7 +22,10 @@ MODELS = REPOSITORY / "models"
 CPU = TOLERANCE["CPUExecutionProvider"]
 
 
-@pytest.fixture(params=list(RECIPES))
+SHIPPED = ("sentiment", "topic", "house_price")
+
+
+@pytest.fixture(params=SHIPPED)
 def package(request: pytest.FixtureRequest) -> Path:
     folder: Path = MODELS / request.param / "1"
     return folder
@@ -71,7 +74,7 @@ def test_golden_examples_reproduce(package: Path) -> None:
         normalise = Normaliser(spec.text)
         feeds = text_feeds([normalise(text) for text in inputs])
     else:
-        feeds = table_feeds(golden_array(inputs, "FP32"))
+        feeds = array_feeds({spec.name: golden_array(inputs, "FP32")})
     expected = {name: golden_array(values, "FP32") for name, values in manifest.golden.outputs.items()}
     check_parity(manifest.name, expected, run(open_session(package / MODEL), feeds), CPU)
 

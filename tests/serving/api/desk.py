@@ -6,6 +6,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from protos.prediction.v1 import prediction_pb2 as pb
+from serving.api.exchange import Backend
 from serving.api.prediction import SERVICE, PredictionService
 from serving.engine.batcher import Limits
 from serving.metrics import REJECTIONS, Metrics
@@ -29,7 +30,8 @@ class Desk:
     def __init__(self, models: Models, metrics: Metrics) -> None:
         self.models = models
         self.metrics = metrics
-        self.service = PredictionService(models, metrics, MAX_WORDS)
+        self.backend = Backend(models, metrics, MAX_WORDS)
+        self.service = PredictionService(self.backend)
         self.routes = self.service.routes()
 
     def call(self, method: str, message: Message | bytes, **options: float) -> MemoryCall:
@@ -71,7 +73,6 @@ class Desk:
 async def open_desk(folder: Path, limits: Limits) -> Desk:
     metrics = Metrics()
     models = packages.open_models(folder, metrics, limits)
-    models.load_all()
     return Desk(models, metrics)
 
 

@@ -222,7 +222,7 @@ async def test_what_is_over_is_gone_without_the_collector(desk: Desk) -> None:
 
 async def test_while_draining_the_old_is_answered_and_the_new_refused(desk: Desk) -> None:
     old = desk.call("PredictHousePrice", ONE_HOUSE)
-    desk.service.draining = True
+    desk.backend.draining = True
     new = desk.call("PredictHousePrice", ONE_HOUSE)
     assert new.error.code is Code.UNAVAILABLE
     assert "shutting down; try another" in new.error.message

@@ -171,7 +171,7 @@ async def test_items_of_a_stream_whose_deadline_has_passed_are_refused(desk: Des
 async def test_a_draining_service_refuses_the_items_of_a_stream_one_by_one(desk: Desk) -> None:
     opened = desk.stream()
     opened.receiver.message(item("old", house_price=ONE_HOUSE))
-    desk.service.draining = True
+    desk.backend.draining = True
     opened.receiver.message(item("new", house_price=ONE_HOUSE))
     await opened.until(2)
     assert answers(opened)["new"].error.code == Code.UNAVAILABLE

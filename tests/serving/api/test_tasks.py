@@ -40,7 +40,6 @@ def models(metrics: Metrics) -> Iterator[Models]:
 
         async def load() -> Models:
             models = packages.open_models(metrics=metrics)
-            models.load_all()
             return models
 
         models = runner.run(load())

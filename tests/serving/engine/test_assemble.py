@@ -5,7 +5,7 @@ import pytest
 
 from serving.engine.assemble import Assembler, row_bytes
 from serving.engine.request import Request, Rows
-from serving.package.manifest import InputSpec, TextRules
+from serving.package.manifest import NUMPY_TYPES, InputSpec, TextRules
 
 RULES = TextRules(True, "")
 FLAT = InputSpec("text", "BYTES", (-1,), RULES, "flat")
@@ -46,6 +46,25 @@ def test_the_width_of_a_row(datatype: str, shape: tuple[int, ...], width: int) -
     assert row_bytes(spec) == width
     feed = Assembler([spec])([(request(bytes(3 * width), rows=3), 1, 3)])
     assert feed["x"].shape == (2, *shape[1:])
+
+
+def test_grey_values_take_a_byte_each() -> None:
+    spec = InputSpec("pixels", "UINT8", (-1, 2, 3))
+    assert row_bytes(spec) == 6
+    images = np.arange(250, 256, dtype=np.uint8).reshape(1, 2, 3), np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    one, other = (request(image.tobytes(), rows=len(image)) for image in images)
+    feed = Assembler([spec])([(other, 1, 2), (one, 0, 1)])
+    assert feed["pixels"].dtype == np.uint8
+    np.testing.assert_array_equal(feed["pixels"], [images[1][1], images[0][0]])
+
+
+@pytest.mark.parametrize("datatype", [name for name in NUMPY_TYPES if name != "BYTES"])
+def test_every_type_of_number_is_read_back_as_it_was_sent(datatype: str) -> None:
+    values = np.array([[0, 1], [1, 0], [1, 1]], NUMPY_TYPES[datatype])
+    spec = InputSpec("x", datatype, (-1, 2))  # type: ignore[arg-type]
+    feed = Assembler([spec])([(request(values.tobytes(), rows=3), 1, 3)])
+    assert feed["x"].dtype == values.dtype
+    np.testing.assert_array_equal(feed["x"], values[1:])
 
 
 def test_nan_and_infinities_travel_unchanged() -> None:

@@ -4,9 +4,10 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from serving.package.manifest import (
+    NUMPY_TYPES,
+    Datatype,
     ManifestError,
     digest,
     dump,
@@ -95,7 +98,7 @@ def tensor(kind: str, **changes: Any) -> Callable[[Json], object]:
         (lambda m: m.update(inputs=[]), "Expected `array` of length >= 1 - at `$.inputs`"),
         (lambda m: m.update(outputs=[]), "Expected `array` of length >= 1 - at `$.outputs`"),
         (lambda m: m.update(labels=[1]), "Expected `str`, got `int` - at `$.labels[0]`"),
-        (tensor("inputs", datatype="FP64"), "Invalid enum value 'FP64' - at `$.inputs[0].datatype`"),
+        (tensor("inputs", datatype="FP8"), "Invalid enum value 'FP8' - at `$.inputs[0].datatype`"),
         (tensor("inputs", layout="wide"), "Invalid enum value 'wide' - at `$.inputs[0].layout`"),
         (tensor("outputs", text=None), "Object contains unknown field `text` - at `$.outputs[0]`"),
         (lambda m: m["inputs"][0]["text"].update(stem=True), "unknown field `stem` - at `$.inputs[0].text`"),
@@ -185,8 +188,40 @@ def test_any_float32s_survive_json(array: np.ndarray[Any, Any]) -> None:
     np.testing.assert_array_equal(found, array)
 
 
-@pytest.mark.parametrize(("datatype", "values"), [("INT64", [[1], [2**62]]), ("BYTES", ["a", "", "é"])])
-def test_other_types_survive_as_they_are(datatype: str, values: list[Any]) -> None:
-    array = golden_array(values, datatype)
-    assert array.dtype == {"INT64": np.int64, "BYTES": np.object_}[datatype]
+def test_there_is_a_type_for_each_of_the_open_inference_protocol() -> None:
+    numbers = [f"{kind}{bits}" for kind in ("UINT", "INT") for bits in (8, 16, 32, 64)] + ["FP16", "FP32", "FP64"]
+    assert set(get_args(Datatype)) == NUMPY_TYPES.keys() == {"BOOL", *numbers, "BYTES"}
+    for datatype in numbers:
+        assert np.dtype(NUMPY_TYPES[datatype]).name == datatype.lower().replace("fp", "float")
+
+
+EXTREMES: dict[str, list[Any]] = {
+    "BOOL": [[True], [False]],
+    **{f"UINT{bits}": [[0], [2**bits - 1]] for bits in (8, 16, 32, 64)},
+    **{f"INT{bits}": [[-(2 ** (bits - 1))], [2 ** (bits - 1) - 1]] for bits in (8, 16, 32, 64)},
+    "FP16": [[65504.0], [None], [-(2.0**-24)]],
+    "FP64": [[1.7976931348623157e308], [None], [-5e-324], [0.1]],
+    "BYTES": ["a", "", "é"],
+}
+
+
+@pytest.mark.parametrize("datatype", EXTREMES)
+def test_every_other_type_survives_json_from_end_to_end_of_its_range(datatype: str) -> None:
+    values = EXTREMES[datatype]
+    array = golden_array(msgspec.json.decode(msgspec.json.encode(values)), datatype)
+    assert array.dtype == NUMPY_TYPES[datatype]
     assert golden_values(array) == values
+
+
+@pytest.mark.parametrize(("datatype", "value"), [("UINT8", 256), ("UINT8", -1), ("INT16", 2**15), ("INT64", None)])
+def test_values_that_a_type_does_not_hold_are_no_golden_values(datatype: str, value: Any) -> None:
+    with pytest.raises((OverflowError, TypeError)):
+        golden_array([value], datatype)
+
+
+@pytest.mark.parametrize("datatype", get_args(Datatype))
+def test_every_type_may_be_an_inputs_and_an_outputs(datatype: Datatype) -> None:
+    manifest = shipped("house_price")
+    for kind in ("inputs", "outputs"):
+        tensor(kind, datatype=datatype)(manifest)
+    assert parse(json.dumps(manifest).encode()).outputs[0].datatype == datatype

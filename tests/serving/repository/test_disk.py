@@ -20,13 +20,13 @@ def folder(tmp_path: Path) -> Path:
 
 def refusal(models: Path, name: str = "house_price", version: int = 1) -> tuple[str, str]:
     with pytest.raises(LoadError) as caught:
-        read(models, name, version)
+        read(models, models / name / str(version), name, version)
     return caught.value.outcome, str(caught.value)
 
 
 def test_a_shipped_package_is_read_whole() -> None:
     for name in packages.NAMES:
-        package = read(packages.SHIPPED, name, 1)
+        package = read(packages.SHIPPED, packages.SHIPPED / name / "1", name, 1)
         assert package.manifest.name == name
         assert package.model == (packages.SHIPPED / name / "1" / "model.onnx").read_bytes()
 
@@ -34,8 +34,9 @@ def test_a_shipped_package_is_read_whole() -> None:
 def test_versions_are_found_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     for name, version in (("b", "10"), ("b", "9"), ("b", "1"), ("a", "2")):
         (tmp_path / name / version).mkdir(parents=True)
-    assert scan(tmp_path) == {"a": [2], "b": [1, 9, 10]}
-    assert list(scan(tmp_path)) == ["a", "b"]
+    found = scan(tmp_path)
+    assert found == {"a": {2: tmp_path / "a/2"}, "b": {n: tmp_path / f"b/{n}" for n in (1, 9, 10)}}
+    assert [(name, list(versions)) for name, versions in found.items()] == [("a", [2]), ("b", [1, 9, 10])]
 
 
 def test_what_is_no_package_is_passed_over(tmp_path: Path) -> None:
@@ -44,7 +45,7 @@ def test_what_is_no_package_is_passed_over(tmp_path: Path) -> None:
         (tmp_path / other).mkdir(parents=True)
     (tmp_path / "a" / "3").write_text("a file")
     (tmp_path / "notes").write_text("a file")
-    assert scan(tmp_path) == {"a": [1]}
+    assert scan(tmp_path) == {"a": {1: tmp_path / "a" / "1"}}
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,8 @@ def test_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path: Path, folder
     assert refusal(tmp_path) == ("load_error", f"{file} is not a regular file")
     (folder / file).unlink()
     (folder / file).symlink_to("/dev/zero")
-    assert refusal(tmp_path) == ("load_error", f"{file} is not a regular file")
+    expected = f"{folder / file} leads to /dev/zero, outside of the models folder {tmp_path}"
+    assert refusal(tmp_path) == ("load_error", expected)
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "model.json"])
@@ -177,11 +179,11 @@ def test_every_file_that_the_manifest_names_is_verified(tmp_path: Path, folder: 
     packages.edit(
         folder, lambda manifest: manifest["files"].update({"words.txt": {"bytes": found.bytes, "sha256": found.sha256}})
     )
-    assert read(tmp_path, "house_price", 1).model == (folder / "model.onnx").read_bytes()
+    assert read(tmp_path, folder, "house_price", 1).model == (folder / "model.onnx").read_bytes()
     words.write_text("earm")
     assert refusal(tmp_path) == ("checksum", "the SHA-256 of words.txt is not the one in its manifest")
 
 
 def test_files_for_people_are_outside_of_every_checksum(tmp_path: Path, folder: Path) -> None:
     (folder / "run.json").write_text(json.dumps({"seconds": -1}))
-    assert read(tmp_path, "house_price", 1).manifest.version == 1
+    assert read(tmp_path, folder, "house_price", 1).manifest.version == 1

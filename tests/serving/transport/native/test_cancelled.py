@@ -7,6 +7,7 @@ import pytest
 import pytest_asyncio
 
 from protos.prediction.v1 import prediction_pb2 as pb
+from serving.api.exchange import Backend
 from serving.api.prediction import SERVICE, PredictionService
 from serving.engine.batcher import Limits as Batches
 from serving.metrics import Metrics
@@ -30,12 +31,11 @@ class Served:
         self.metrics = Metrics()
         # What comes waits for more, for longer than any test takes: it is queued for as long as it is not cancelled.
         self.models = packages.open_models(packages.SHIPPED, self.metrics, Batches(8, 64, max_delay=1000.0))
-        self.models.load_all()
         self.transport = NativeTransport(Limits())
         self.port = self.transport.bind("127.0.0.1:0")
 
     async def start(self) -> None:
-        await self.transport.start(PredictionService(self.models, self.metrics, 50).routes())
+        await self.transport.start(PredictionService(Backend(self.models, self.metrics, 50)).routes())
 
     def rows(self) -> float:
         """That were computed."""

@@ -1,0 +1,43 @@
+"""A verified version of a model, ready to answer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from serving.engine.engine import Engine
+from serving.engine.request import Outputs, Request
+from serving.metrics import VersionMetrics
+from serving.package.manifest import Manifest
+from serving.package.text import Normaliser
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What came of loading a version."""
+
+    digest: str
+    """SHA-256 of its manifest, which has the SHA-256 of all else."""
+    fresh: bool
+    """Is it other than the version that is served under its number?"""
+
+
+@dataclass(eq=False, slots=True)
+class Version:
+    """What an API needs of it."""
+
+    manifest: Manifest
+    engine: Engine
+    metrics: VersionMetrics
+    normalisers: dict[str, Normaliser]
+    """By text input."""
+    outputs: dict[str, int]
+    """Position of each output."""
+    label: str
+    """The version number as responses and metrics give it."""
+    provider: str
+    """The execution provider that it runs on."""
+    batch_rows: int
+    """Rows of its largest batch."""
+    digest: str
+    """SHA-256 of its manifest."""
+    shadow: Callable[[Request, Outputs], None] | None = None
+    """Where another version is compared with this one: takes each answered request and its outputs."""

@@ -1,0 +1,77 @@
+"""The thread on which control happens: it looks at the folder every now and then, and does what it is asked."""
+
+import logging
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from serving.repository.control import Control
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+THREAD = "control"
+"""Name of the thread: it may be busy with a model that never ends to load, and must not keep a process alive."""
+
+TRY_OUT_SECONDS = 2.0
+"""After the start, before what was loaded then is tried out: who starts has better things to do first."""
+
+
+class Watch:
+    """Runs a `Control`, which only this thread touches."""
+
+    def __init__(self, control: Control, poll_seconds: float = math.inf) -> None:
+        """`poll_seconds` is infinite where the folder is not watched."""
+        self._control = control
+        self._poll_seconds = poll_seconds
+        self._look_at = self._try_out_at = math.inf
+        self._asked: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._run, name=THREAD, daemon=True).start()
+
+    def ask(self, work: Callable[[Control], Result], done: Callable[[Result | BaseException], None]) -> None:
+        """Have `work` done; `done` is called on the thread, with what it returned or raised. The start comes first."""
+
+        def job() -> None:
+            result: Any
+            try:
+                result = work(self._control)
+            except BaseException as error:  # noqa: BLE001 - for who asked to see
+                result = error
+            done(result)
+
+        self._asked.put(job)
+
+    def stop(self) -> None:
+        """End as soon as what is under way is done."""
+        self._asked.put(None)
+
+    def _run(self) -> None:
+        job = self._asked.get()
+        now = time.monotonic()
+        self._look_at, self._try_out_at = now + self._poll_seconds, now + TRY_OUT_SECONDS
+        while job is not None:
+            job()
+            until = min(self._look_at, self._try_out_at)
+            try:
+                job = self._asked.get(timeout=None if until == math.inf else max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                job = self._look if self._look_at == until else self._try_out
+
+    def _look(self) -> None:
+        try:
+            self._control.look()
+        except Exception:
+            log.exception("the models folder could not be looked at")
+        self._look_at = time.monotonic() + self._poll_seconds
+
+    def _try_out(self) -> None:
+        self._try_out_at = math.inf
+        try:
+            if self._control.try_out():
+                self._try_out_at = time.monotonic()
+        except Exception:
+            log.exception("a model could not be tried out")

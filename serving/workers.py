@@ -1,0 +1,141 @@
+"""The fleet of a supervisor: what it has its workers do, all of them or none.
+
+A change has two phases, so that an RPC is answered when every worker agrees: all prepare a version, and only what all
+of them verified is committed. One that dies meanwhile does not count; who takes its place joins with what is served.
+"""
+
+import logging
+import operator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYetError
+from typing import Any, TypeVar
+
+from prometheus_client import Metric
+
+from serving import worker
+from serving.line import Line, LineEndedError
+from serving.repository.control import Control
+from serving.repository.disk import LoadError
+from serving.repository.routing import Routing, Wanted
+from serving.repository.version import Prepared
+from serving.statistics import Statistics
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+COUNT_SECONDS = 1.0
+"""In which a worker must have said what it counted."""
+
+_NOT_ADDED: dict[str, Callable[[float, float], float]] = {
+    "triptych_model_info": max,
+    "python_info": max,
+    "process_start_time_seconds": min,
+}
+"""What every process has alike, or what tells when the first began; all else adds up."""
+
+
+class Workers:
+    """Those that serve."""
+
+    def __init__(self) -> None:
+        self._lines: set[Line] = set()
+        self._lock = threading.Lock()
+        self._routings: dict[str, Routing | None] = {}
+
+    @property
+    def models_ready(self) -> bool:
+        """Does every model that is needed have a version that answers?"""
+        return all(r is None or not r.needed or r.default is not None for r in self._routings.values())
+
+    def add(self, line: Line) -> None:
+        """One more, which knows nothing yet: as at the start."""
+        with self._lock:
+            self._lines.add(line)
+
+    def remove(self, line: Line) -> None:
+        """One less."""
+        with self._lock:
+            self._lines.discard(line)
+
+    def join(self, line: Line, control: Control) -> None:
+        """One more, which first loads what the others serve. To be called where control is.
+
+        Raises:
+            LoadError: it can't; there is another package on the disk by now, for example.
+            LineEndedError: it is gone.
+        """
+        for wanted in control.served:
+            _prepared(line.ask(worker.PREPARE, wanted).result())
+        line.ask(worker.COMMIT, control.routings).result()
+        self.add(line)
+        line.ask(worker.STARTED)
+
+    def start(self) -> None:
+        """All that is to be served from the start was committed."""
+        self._all(worker.STARTED, None)
+
+    def prepare(self, wanted: Wanted) -> Prepared:
+        """Have every worker load and verify a version; raises LoadError where one refuses it."""
+        prepared = [_prepared(answer) for answer in self._all(worker.PREPARE, wanted)]
+        if not prepared:
+            raise LoadError("load_error", "there is no worker to load it")
+        return Prepared(prepared[0].digest, fresh=any(one.fresh for one in prepared))
+
+    def commit(self, routings: Mapping[str, Routing | None]) -> None:
+        """Have every worker serve these models so, and return when all do."""
+        self._all(worker.COMMIT, dict(routings))
+        self._routings = {**self._routings, **routings}
+
+    def scrape(self) -> list[list[Metric]]:
+        """The metrics of each, of those that answer in time."""
+        return self._all(worker.METRICS, None, COUNT_SECONDS)
+
+    def statistics(self, wanted: dict[str, list[str]]) -> list[Statistics]:
+        """What all of them counted of versions, by model."""
+        total: dict[tuple[str, str], Statistics] = {}
+        for answer in self._all(worker.STATISTICS, wanted, COUNT_SECONDS):
+            for found in answer:
+                key = (found.model, found.version)
+                if key in total:
+                    total[key].add(found)
+                else:
+                    total[key] = found
+        return list(total.values())
+
+    def _all(self, what: str, argument: Any, seconds: float | None = None) -> list[Any]:
+        """Ask all at once, and wait for every answer; those that died, or were late, give none."""
+        with self._lock:
+            asked: list[Future[Any]] = [line.ask(what, argument) for line in self._lines]
+        answers = []
+        for future in asked:
+            try:
+                answers.append(future.result(seconds))
+            except (LineEndedError, NotYetError):
+                continue
+        return answers
+
+
+def _prepared(answer: Prepared | worker.Refused) -> Prepared:
+    if isinstance(answer, worker.Refused):
+        raise LoadError(answer.outcome, answer.message)
+    return answer
+
+
+def merged(scrapes: Iterable[list[Metric]]) -> Iterator[Metric]:
+    """Metrics of several processes as one: counters, histograms and most gauges add up."""
+    merged: dict[str, tuple[Metric, dict[tuple[str, tuple[tuple[str, str], ...]], float]]] = {}
+    for scrape in scrapes:
+        for metric in scrape:
+            _, values = merged.setdefault(metric.name, (metric, {}))
+            for sample in metric.samples:
+                key = (sample.name, tuple(sample.labels.items()))
+                together: Callable[[float, float], float] = _NOT_ADDED.get(sample.name, operator.add)
+                values[key] = together(values[key], sample.value) if key in values else sample.value
+    for metric, values in merged.values():
+        total = Metric(metric.name, metric.documentation, metric.type)
+        for (name, labels), value in values.items():
+            total.add_sample(name, dict(labels), value)
+        yield total

@@ -1,0 +1,183 @@
+"""Bring your own: any saved Keras network, with some real rows of its inputs, becomes a package."""
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from serving.package.manifest import (
+    MANIFEST,
+    MODEL,
+    NAME_LENGTH,
+    Golden,
+    Manifest,
+    Task,
+    Tolerance,
+    digest,
+    dump,
+)
+from training.convert import convert_network
+from training.data import Array
+from training.errors import ExportError, TrainingError
+from training.evaluate import PROVIDER, Feeds, array_feeds, check_parity, open_session, run
+from training.examples import read_examples, read_labels
+from training.export import digest_of
+from training.fit import make_deterministic
+from training.golden import ROWS, json_values
+from training.models import SEED, Network
+from training.package import target, write
+from training.provenance import code, libraries, run_json
+from training.saved import load_network
+from training.signature import Signature, described, fitting, of_network
+
+GOLDEN_VALUES = 100_000
+"""Numbers in the golden examples, at most, so that a manifest of large images stays readable; one row at least."""
+
+OTHER_DEVICES = 10
+"""How much further from Keras a GPU may be than the CPU."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to package, under which name, and where to put it."""
+
+    network: Path
+    name: str
+    task: Task
+    examples: Path
+    out: Path
+    labels: Path | None = None
+    """A text file with a line for each label; None means there are none."""
+    version: int | None = None
+    force: bool = False
+    tolerance: float = 1e-5
+    """How far ONNX Runtime on the CPU may be from Keras: |a − b| ≤ tolerance + tolerance · |b|."""
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """What came of it."""
+
+    folder: Path
+    signature: Signature
+    rows: int
+    """Example rows on which ONNX Runtime and Keras agree."""
+    model_bytes: int
+    sha256: str
+
+
+def package(order: Order) -> Packaged:
+    """Write the package of `order`, after holding its graph to Keras on every example row.
+
+    Raises:
+        TrainingError: a file is missing or not what it should be, the network can't be packaged, or its graph does not
+            do what it does; nothing is written then.
+    """
+    started = time.perf_counter()
+    if fitting(order.name) != order.name or len(order.name) > NAME_LENGTH:
+        raise TrainingError(
+            f"--name {order.name} is not a model's name: expected a letter a-z, then at most {NAME_LENGTH - 1} of a-z, "
+            "0-9 and _"
+        )
+    if not 0 <= order.tolerance < math.inf:
+        raise TrainingError(f"--tolerance {order.tolerance} is not a tolerance: expected 0 or more")
+    folder = target(order.out, order.name, order.version, order.force)
+    make_deterministic(SEED)
+    network = load_network(order.network)
+    signature = of_network(network)
+    labels = () if order.labels is None else read_labels(order.labels, order.task, signature.outputs)
+    examples = read_examples(order.examples, signature.inputs)
+    model = convert_network(order.name, network, signature).SerializeToString(deterministic=True)
+    expected = answers(network, signature, array_feeds(examples))
+    rows = len(next(iter(examples.values())))
+    golden_rows = max(1, min(ROWS, GOLDEN_VALUES // (_values(examples) // rows + _values(expected) // rows)))
+    _check(order, signature, model, examples, expected, golden_rows)
+    manifest = Manifest(
+        format=1,
+        name=order.name,
+        version=int(folder.name),
+        task=order.task,
+        inputs=signature.inputs,
+        outputs=signature.outputs,
+        labels=labels,
+        metrics={"protocol": f"none: a saved network; it and this graph agree on {rows:,} example rows."},
+        provenance={
+            "network_sha256": digest(order.network).sha256,
+            "examples_sha256": digest(order.examples).sha256,
+            "code": code(),
+            "libraries": libraries(),
+        },
+        files={MODEL: digest_of(model)},
+        golden=Golden(
+            tolerance={
+                PROVIDER: _tolerance(order.tolerance),
+                "CUDAExecutionProvider": _tolerance(OTHER_DEVICES * order.tolerance),
+            },
+            inputs={name: json_values(array[:golden_rows]) for name, array in examples.items()},
+            outputs={name: json_values(array[:golden_rows]) for name, array in expected.items()},
+        ),
+    )
+    files = {MODEL: model, MANIFEST: dump(manifest)}
+    write(folder, {**files, "run.json": run_json(None, time.perf_counter() - started)})
+    found = digest_of(model)
+    return Packaged(folder, signature, rows, found.bytes, found.sha256)
+
+
+def answers(network: Network, signature: Signature, feeds: Iterable[Feeds]) -> dict[str, Array]:
+    """The outputs of `network` by name, axis 0 the rows, of all `feeds` in turn."""
+    import keras
+
+    functional = keras.Model(network.inputs, network.outputs)  # lists in, lists out, however the network has them
+    parts = [
+        [np.asarray(output) for output in tf.nest.flatten(functional([feed[spec.name] for spec in signature.inputs]))]
+        for feed in feeds
+    ]
+    names = [spec.name for spec in signature.outputs]
+    return {name: np.concatenate(column) for name, column in zip(names, zip(*parts, strict=True), strict=True)}
+
+
+def _check(
+    order: Order,
+    signature: Signature,
+    model: bytes,
+    examples: dict[str, Array],
+    expected: dict[str, Array],
+    alone: int,
+) -> None:
+    """Hold the graph to Keras on all examples, and the first `alone` rows by themselves to the same rows in a batch."""
+    for spec in signature.outputs:
+        array = expected[spec.name]
+        if array.shape[1:] != spec.shape[1:]:
+            raise ExportError(f"Keras gives {list(array.shape)} for the output {described(spec)}; expected its shape")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            row = int(np.argwhere(~np.isfinite(array))[0][0])
+            raise ExportError(
+                f"Keras gives {spec.name} a value that is not a finite number for example row {row}: expected examples "
+                "with answers"
+            )
+    session, tolerance = open_session(model), _tolerance(order.tolerance)
+    try:
+        check_parity(f"{order.name}, examples", expected, run(session, array_feeds(examples)), tolerance)
+    except ExportError as error:
+        raise ExportError(f"{error} More is allowed by --tolerance.") from error
+    first = {name: array[:alone] for name, array in examples.items()}
+    singly = run(session, array_feeds(first, batch=1))
+    try:
+        check_parity(f"{order.name}, rows alone", {k: v[:alone] for k, v in expected.items()}, singly, tolerance)
+    except ExportError as error:
+        raise ExportError(
+            f"{error} A server puts the rows of many callers in one batch: expected a network whose answer to a row "
+            "does not depend on the rows beside it."
+        ) from error
+
+
+def _tolerance(allowed: float) -> Tolerance:
+    return Tolerance(atol=allowed, rtol=allowed)
+
+
+def _values(arrays: dict[str, Array]) -> int:
+    return sum(array.size for array in arrays.values())

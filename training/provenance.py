@@ -1,0 +1,52 @@
+"""What a package says of how it was made: sources, libraries and files in its manifest, the run itself in run.json."""
+
+import hashlib
+import json
+import os
+import platform
+import resource
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version as installed
+from pathlib import Path
+
+
+def code() -> str:
+    """SHA-256 over this package's sources: unlike a commit, it can be known before the package is committed."""
+    sources = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        sources.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return f"sha256:{sources.hexdigest()}"
+
+
+def libraries() -> dict[str, str]:
+    """The version of each library that a package depends on."""
+    import onnxruntime as ort
+
+    return {
+        "python": platform.python_version(),
+        **{name: installed(name) for name in ("keras", "numpy", "onnx", "tensorflow", "tf2onnx")},
+        "onnxruntime": ort.__version__,  # installed under one of several names
+    }
+
+
+def run_json(training_seconds: float | None, wall_seconds: float) -> bytes:
+    """`run.json`: what differs from run to run, for people; outside every checksum."""
+    run = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "training_seconds": None if training_seconds is None else round(training_seconds, 2),
+        "wall_seconds": round(wall_seconds, 2),
+        "peak_memory_bytes": peak_memory(),
+        "machine": {"system": platform.system(), "architecture": platform.machine(), "cpus": os.cpu_count()},
+    }
+    return json.dumps(run, indent=1).encode() + b"\n"
+
+
+def peak_memory() -> int:
+    """Peak resident memory of this process, bytes: TensorFlow itself, the data, training, export and its checks.
+
+    On Linux a new process starts from its parent's peak at that time, so the parent must stay small: it imports
+    neither TensorFlow nor ONNX Runtime.
+    """
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
