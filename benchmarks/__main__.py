@@ -10,7 +10,20 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import load, machine, neighbours, overload, profiles, quality, results, startup, traces, transports
+from benchmarks import (
+    lifecycle,
+    load,
+    machine,
+    neighbours,
+    overload,
+    profiles,
+    protocols,
+    quality,
+    results,
+    startup,
+    traces,
+    transports,
+)
 from benchmarks.datasets import ENVIRONMENT, find_data
 from benchmarks.machine import Cores
 from benchmarks.peers import bench as peers
@@ -20,7 +33,19 @@ from benchmarks.session import Reporter, Session
 
 BENCHMARKS: dict[str, ModuleType] = {
     module.NAME: module
-    for module in (startup, load, transports, profiles, overload, peers, traces, neighbours, quality)
+    for module in (
+        startup,
+        load,
+        transports,
+        protocols,
+        lifecycle,
+        profiles,
+        overload,
+        peers,
+        traces,
+        neighbours,
+        quality,
+    )
 }
 
 _ON_REQUEST = {peers.NAME}

@@ -51,6 +51,8 @@ class Shot:
     """In flight on each connection."""
     json: bool = False
     """The message is JSON, posted over HTTP/1.1, and not gRPC's."""
+    headers: tuple[str, ...] = ()
+    """More of them."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,19 @@ def shoot(shot: Shot, core: int | None, seconds: int) -> Counted:
         said = _h2load(shot, core, Path(folder), ("-D", str(seconds), f"--log-file={log}"), seconds + _GRACE_SECONDS)
         cpu = _children_seconds() - cpu
         return parse(said, log.read_text(), cpu)
+
+
+def timeline(shot: Shot, core: int | None, seconds: int) -> tuple[Counted, list[tuple[float, float]]]:
+    """`shoot`, and of each request when it began, by `time.time`, and the seconds that it took.
+
+    Raises:
+        ServerFailed: h2load did not get through.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "requests.tsv"
+        said = _h2load(shot, core, Path(folder), ("-D", str(seconds), f"--log-file={log}"), seconds + _GRACE_SECONDS)
+        lines = [line.split("\t") for line in log.read_text().splitlines()]
+        return parse(said, log.read_text()), [(int(began) / 1e6, int(took) / 1e6) for began, _, took in lines]
 
 
 def measure(
@@ -187,7 +202,8 @@ def check_sizes(counted: Counted, each: int, slack: int = 0) -> None:
 def _h2load(shot: Shot, core: int | None, folder: Path, length: tuple[str, ...], timeout: float) -> str:
     body = folder / "body"
     body.write_bytes(shot.message if shot.json else framed(shot.message))
-    headers = [part for header in (_JSON_HEADERS if shot.json else _GRPC_HEADERS) for part in ("-H", header)]
+    sent = (*(_JSON_HEADERS if shot.json else _GRPC_HEADERS), *shot.headers)
+    headers = [part for header in sent for part in ("-H", header)]
     command = [
         *("h2load", *(("--h1",) if shot.json else ()), *length, "-c", str(shot.connections), "-m", str(shot.streams)),
         *("-d", str(body), *headers),

@@ -23,8 +23,8 @@ from benchmarks.machine import pinned
 REPOSITORY = Path(__file__).parents[1]
 
 _SERVE = (
-    *("-m", "serving", "serve", "--grpc-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"),
-    *("--log-format", "json"),
+    *("-m", "serving", "serve", "--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"),
+    *("--metrics-address", "127.0.0.1:0", "--log-format", "json"),
 )
 _START_SECONDS = 60.0
 _STOP_SECONDS = 15.0
@@ -45,6 +45,7 @@ class Server:
     """From the start of the process until it said that it serves."""
     started: float = 0.0
     """By `time.monotonic`."""
+    http_address: str = ""
 
     def cpu_seconds(self) -> float:
         """CPU time so far, user and system."""
@@ -68,7 +69,7 @@ class Server:
 
 
 @contextmanager
-def real_server(core: int | None = None, transport: str | None = None) -> Iterator[Server]:
+def real_server(core: int | None = None, transport: str | None = None, *flags: str) -> Iterator[Server]:
     """The server as anyone would start it, on `core`, serving `models/`; None: with its default transport.
 
     Raises:
@@ -76,13 +77,20 @@ def real_server(core: int | None = None, transport: str | None = None) -> Iterat
     """
     started = time.monotonic()
     chosen = () if transport is None else ("--transport", transport)
-    with _process((*_SERVE, *chosen), core) as process:
+    with _process((*_SERVE, *chosen, *flags), core) as process:
         lines = _Lines(process.stderr)
         event = lines.find("serving")
         if event is None:
             raise ServerFailed(f"the server did not start: {lines.last_words()}")
         ready = time.monotonic() - started
-        yield Server(psutil.Process(process.pid), event["grpc"], event["metrics"], ready, started)
+        yield Server(
+            psutil.Process(process.pid),
+            event["grpc"],
+            event["metrics"],
+            ready,
+            started,
+            event["http"].partition("//")[2],
+        )
 
 
 @contextmanager

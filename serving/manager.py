@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 from serving.config import Settings
 from serving.metrics import Metrics
 from serving.repository import trial
-from serving.repository.control import Control, Entry
+from serving.repository.control import Control
 from serving.repository.disk import RepositoryError
 from serving.repository.routing import Fleet
+from serving.repository.state import Entry
 from serving.repository.watch import Watch
 from serving.statistics import Statistics
 from serving.status import StatusError, fault

@@ -5,27 +5,34 @@ nobody uses. Trimming takes milliseconds, so it is done on a thread, and only wh
 """
 
 import asyncio
+import contextlib
 import ctypes
 import resource
 from pathlib import Path
 
 INTERVAL_SECONDS = 10.0
+SETTLE_SECONDS = 1.0
+"""In which a model that is gone has let go of what it had."""
 SLACK_BYTES = 64 * 1024 * 1024
 """Growth of the resident memory that is not worth a trim."""
 
 _STATM = Path("/proc/self/statm")
 
 
-async def give_back() -> None:
-    """Trim every now and then, for as long as the server lives."""
+async def give_back(changed: asyncio.Event) -> None:
+    """Trim every now and then, and whenever models `changed`, for as long as the server lives."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is None:
         return  # another C library, with ways of its own
     await asyncio.to_thread(trim, 0)  # what it took to verify the models is not needed again
     floor = _resident()
     while True:
-        await asyncio.sleep(INTERVAL_SECONDS)
-        if _resident() > floor + SLACK_BYTES:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(INTERVAL_SECONDS):
+                await changed.wait()
+                await asyncio.sleep(SETTLE_SECONDS)
+        if changed.is_set() or _resident() > floor + SLACK_BYTES:
+            changed.clear()
             await asyncio.to_thread(trim, 0)
             floor = _resident()
         floor = min(floor, _resident())

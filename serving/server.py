@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import importlib
 import logging
 import math
 import signal
@@ -10,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from serving.api import health as names
 from serving.api.call import Streaming, Unary
@@ -35,6 +36,7 @@ from serving.probes import Probes
 from serving.repository.local import Local
 from serving.repository.models import Models
 from serving.transport.grpcio import GrpcioTransport
+from serving.transport.http.transport import HttpTransport
 from serving.transport.interface import Transport, TransportError
 from serving.transport.native import limits as native
 from serving.transport.native.transport import NativeTransport
@@ -100,6 +102,7 @@ class Server:
         self._metrics = Metrics()
         self._probes = Probes(self._metrics.registry, self._health.serving)
         self._transport = _transport(settings)
+        self._http = HttpTransport(settings.tls)
         self._models = Models(
             Path(settings.models),
             device.choose(settings.device),
@@ -113,7 +116,8 @@ class Server:
             asyncio.get_running_loop(),
             {task.model: task.problem for task in TASKS},
         )
-        self._models.changed = self._set_health
+        self._models.changed = self._changed
+        self._models_changed = asyncio.Event()
         loop = asyncio.get_running_loop()
         self._governed: Governed = (
             Manager(settings, Local(self._models, loop), self._metrics, loop)
@@ -139,13 +143,13 @@ class Server:
                 return
             await self._serve()
             self._serving = True
-            trimming = asyncio.ensure_future(give_back())
+            trimming = asyncio.ensure_future(give_back(self._models_changed))
             await self._stopping.wait()
             await self._drain()
             trimming.cancel()
         finally:
             if not self._serving:
-                await self._transport.stop(0)
+                await self._stop(0)
             self._probes.stop()
 
     def stop(self) -> None:
@@ -167,10 +171,12 @@ class Server:
         if self._share is not None:
             assert isinstance(self._transport, NativeTransport)  # noqa: S101 - the settings saw to it
             self._transport.adopt(self._share.sockets["grpc"])
+            self._http.adopt(self._share.sockets["http"])
             self._set_health()
             return
         try:
             self.grpc_port = self._transport.bind(settings.grpc_address)
+            self.http_port = self._http.bind(settings.http_address)
             self._set_health()
             self.metrics_port = self._probes.start(settings.metrics_address)
         except TransportError as error:
@@ -178,6 +184,8 @@ class Server:
 
     async def _load(self) -> bool:
         """Load the models, on a thread so that signals are heeded; False if one came first."""
+        # Meanwhile, on another thread, so that nobody waits for it.
+        importing = asyncio.ensure_future(asyncio.to_thread(_import_http))
         loading = asyncio.ensure_future(self._governed.start())
         stopping = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -190,6 +198,7 @@ class Server:
             loading.result()
         except NoModelError as error:
             raise StartError(str(error)) from error
+        await importing
         self._loaded = True
         # What is loaded stays, and what a request leaves behind is freed without the collector's help: it need
         # not look through either again and again.
@@ -204,6 +213,7 @@ class Server:
         for service in (*services, Reflection([PREDICTION, INFERENCE, names.SERVICE])):
             routes |= service.routes()
         await self._transport.start(routes)
+        await self._http.start(self._application())
         self._set_health()
         if self._share is not None:
             seconds = round(time.monotonic() - self._started, 3)
@@ -212,6 +222,18 @@ class Server:
             return
         announce(self._settings, self.grpc_port, self.http_port, self.metrics_port, self._started)
 
+    def _application(self) -> Any:
+        """What is answered over HTTP."""
+        from serving.api.rest.application import application
+
+        return application(
+            self._backend,
+            self._governed,
+            lambda: self._health.serving(names.READINESS) is True,
+            max_body_bytes=self._settings.max_message_bytes,
+            max_delay=self._settings.max_batch_delay,
+        )
+
     async def _drain(self) -> None:
         settings = self._settings
         self._set_health()
@@ -219,16 +241,20 @@ class Server:
         await self._pause(settings.lame_duck_seconds)
         self._governed.stop()
         self._backend.draining = not self._transport.serves_to_the_last
-        stop = asyncio.ensure_future(self._transport.stop(settings.drain_seconds))
+        stop = asyncio.ensure_future(self._stop(settings.drain_seconds))
         hurried = asyncio.ensure_future(self._hurried.wait())
         await asyncio.wait({stop, hurried}, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
         if not stop.done():
             log.warning("stopping at once, as asked a second time")
-            await self._transport.stop(0)
+            await self._stop(0)
         await stop
         await self._models.close()
         log.info("stopped", extra={"answered": self._metrics.answers})
+
+    async def _stop(self, grace: float) -> None:
+        """Take no more calls over either transport, and see to those that were taken."""
+        await asyncio.gather(self._transport.stop(grace), self._http.stop(grace))
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -236,6 +262,10 @@ class Server:
                 await self._hurried.wait()
         except TimeoutError:
             pass
+
+    def _changed(self) -> None:
+        self._models_changed.set()
+        self._set_health()
 
     def _set_health(self) -> None:
         health = self._health
@@ -263,7 +293,7 @@ def announce(settings: Settings, grpc_port: int, http_port: int, metrics_port: i
         "serving",
         extra={
             "grpc": f"{host}:{grpc_port}",
-            "http": f"http://{http_host}:{http_port}",
+            "http": f"http{'' if settings.tls is None else 's'}://{http_host}:{http_port}",
             "metrics": f"http://{metrics_host}:{metrics_port}/metrics",
             "seconds": round(time.monotonic() - started, 3),
         },
@@ -281,6 +311,12 @@ async def serve(settings: Settings, started: float, share: Share | None = None) 
     except (DeviceError, TlsError) as error:
         raise StartError(str(error)) from error
     await server.run()
+
+
+def _import_http() -> None:
+    """Import what only HTTP needs: it takes about as long as to load a model."""
+    for module in ("serving.api.rest.application", "serving.transport.http.connection"):
+        importlib.import_module(module)
 
 
 def _transport(settings: Settings) -> Transport:

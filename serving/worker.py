@@ -22,10 +22,10 @@ from serving.config import Settings
 from serving.line import Answer, Line
 from serving.manager import result_or_status, statistics
 from serving.metrics import Metrics
-from serving.repository.control import Entry
 from serving.repository.disk import LoadError
-from serving.repository.local import Local
+from serving.repository.local import Local, step_back
 from serving.repository.models import Models
+from serving.repository.state import Entry
 from serving.statistics import Statistics
 from serving.status import StatusError
 
@@ -132,6 +132,7 @@ class Worker:
 
     def _start(self, answer: Answer) -> None:
         self._loop.call_soon_threadsafe(self._started.set_result, None)
+        step_back()
         answer(None)
 
     def _follow(self) -> None:

@@ -1,6 +1,7 @@
 """Bring your own: any saved Keras network, with some real rows of its inputs, becomes a package."""
 
 import math
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from serving.package.manifest import (
     MANIFEST,
     MODEL,
     NAME_LENGTH,
+    NAME_PATTERN,
     Golden,
     Manifest,
     Task,
@@ -32,7 +34,7 @@ from training.models import SEED, Network
 from training.package import target, write
 from training.provenance import code, libraries, run_json
 from training.saved import load_network
-from training.signature import Signature, described, fitting, of_network
+from training.signature import Signature, described, of_network
 
 GOLDEN_VALUES = 100_000
 """Numbers in the golden examples, at most, so that a manifest of large images stays readable; one row at least."""
@@ -78,10 +80,10 @@ def package(order: Order) -> Packaged:
             do what it does; nothing is written then.
     """
     started = time.perf_counter()
-    if fitting(order.name) != order.name or len(order.name) > NAME_LENGTH:
+    if not re.fullmatch(NAME_PATTERN, order.name) or len(order.name) > NAME_LENGTH:
         raise TrainingError(
-            f"--name {order.name} is not a model's name: expected a letter a-z, then at most {NAME_LENGTH - 1} of a-z, "
-            "0-9 and _"
+            f"--name {order.name!r} is not a model's name: expected a letter a-z, then at most {NAME_LENGTH - 1} of "
+            "a-z, 0-9 and _"
         )
     if not 0 <= order.tolerance < math.inf:
         raise TrainingError(f"--tolerance {order.tolerance} is not a tolerance: expected 0 or more")
@@ -132,10 +134,10 @@ def answers(network: Network, signature: Signature, feeds: Iterable[Feeds]) -> d
     import keras
 
     functional = keras.Model(network.inputs, network.outputs)  # lists in, lists out, however the network has them
-    parts = [
-        [np.asarray(output) for output in tf.nest.flatten(functional([feed[spec.name] for spec in signature.inputs]))]
-        for feed in feeds
-    ]
+    parts = []
+    for feed in feeds:
+        outputs = functional([feed[spec.name] for spec in signature.inputs], training=False)
+        parts.append([np.asarray(output) for output in tf.nest.flatten(outputs)])
     names = [spec.name for spec in signature.outputs]
     return {name: np.concatenate(column) for name, column in zip(names, zip(*parts, strict=True), strict=True)}
 

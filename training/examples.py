@@ -1,12 +1,14 @@
 """What a developer gives with a network of their own: real input rows, and labels."""
 
+import zlib
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from serving.package.manifest import NUMPY_TYPES, InputSpec, OutputSpec, Task
 from training.data import Array
-from training.errors import DataError
+from training.errors import DataError, one_line
 from training.signature import described, fitting
 
 
@@ -24,10 +26,12 @@ def read_examples(path: Path, inputs: tuple[InputSpec, ...]) -> dict[str, Array]
     """
     expected = f"expected an npz file with one array for each of {', '.join(described(spec) for spec in inputs)}"
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: NumPy leaves the file open where it turns out to be no archive.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, AttributeError) as error:  # AttributeError: one array, not an archive of them
-        raise DataError(f"{path} can't be read ({error}): {expected}") from error
+    # TypeError: one array, not an archive of them. The last three: cut short.
+    except (OSError, ValueError, TypeError, EOFError, BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} can't be read ({one_line(error)}): {expected}") from error
     fitted = {fitting(name): name for name in arrays}
     if len(fitted) < len(arrays) or fitted.keys() != {spec.name for spec in inputs}:
         raise DataError(f"{path} holds {', '.join(arrays) or 'nothing'}: {expected}")
@@ -47,7 +51,9 @@ def read_labels(path: Path, task: Task, outputs: tuple[OutputSpec, ...]) -> tupl
     try:
         labels = tuple(path.read_text("utf-8").splitlines())
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} can't be read ({error}): expected UTF-8 text, a line for each label") from error
+        raise DataError(
+            f"{path} can't be read ({one_line(error)}): expected UTF-8 text, a line for each label"
+        ) from error
     if "" in labels or len(set(labels)) < len(labels):
         raise DataError(f"{path}: expected a different label in each line, and no empty line")
     if task == "regression":

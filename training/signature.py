@@ -55,7 +55,7 @@ def of_network(network: Network) -> Signature:
 
     functional = keras.Model(inputs, outputs)  # a sequential model does not say how its input and output are called
     layers = [layer for layer in functional.layers if isinstance(layer, keras.layers.InputLayer)]
-    input_names = [next(layer.name for layer in layers if layer.output is given) for given in inputs]
+    input_names = [next(layer.name for layer in layers if layer.output is tensor) for tensor in inputs]
     names = _distinct(
         [("input", name) for name in input_names] + [("output", name) for name in functional.output_names]
     )
@@ -73,7 +73,7 @@ def of_network(network: Network) -> Signature:
 
 def fitting(name: str) -> str:
     """`name` as a manifest may hold it: lower-case letters, digits and underscores, a letter first; "" if none is."""
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_").lstrip("0123456789_")
+    return re.sub(r"[^a-z0-9_]+", "_", name.lower()).lstrip("0123456789_")
 
 
 def tensor(spec: InputSpec | OutputSpec) -> Tensor:

@@ -1,13 +1,12 @@
 """How many instances a message holds, before it is parsed: each becomes an object, and two bytes are enough for one.
 
-Walks the fields of a message without their classes (Protocol Buffers, "Encoding"). What is odd about them is left
-to the parser.
+What is odd about their fields is left to the parser.
 """
 
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from protos.prediction.v1 import prediction_pb2 as pb
+from serving.api.fields import fields
 from serving.api.tasks import TASKS, Task
 from serving.status import StatusError, invalid
 
@@ -24,8 +23,6 @@ _TASKS: Final = {_ITEM[task.model].number << 3 | 2: task for task in TASKS}
 
 _MAX_OTHERS: Final = 64
 """Fields beside the instances: no request has as many, and walking past millions would take its time."""
-
-_MAX_SHIFT: Final = 63
 
 
 class TooMany(NamedTuple):
@@ -52,7 +49,7 @@ def check_item(message: bytes, most: int) -> TooMany | None:
     if not _suspicious(message, most):
         return None
     name, counts = b"", dict.fromkeys(_TASKS, 0)
-    for index, (tag, start, stop) in enumerate(_fields(message, 0, len(message))):
+    for index, (tag, start, stop) in enumerate(fields(message, 0, len(message))):
         if index == _MAX_OTHERS:
             return TooMany(_text(name), None, invalid(f"request: more than {_MAX_OTHERS} fields in one item"))
         if tag == _ID:
@@ -82,7 +79,7 @@ def _too_many(task: Task, most: int) -> StatusError:
 def _count(message: bytes, start: int, stop: int, most: int) -> int:
     """The instances that stand there, counted no further than it takes to see that they are more than `most`."""
     count = others = 0
-    for tag, _, _ in _fields(message, start, stop):
+    for tag, _, _ in fields(message, start, stop):
         if tag == _INSTANCE:
             count += 1
         else:
@@ -90,37 +87,3 @@ def _count(message: bytes, start: int, stop: int, most: int) -> int:
         if count > most or others > _MAX_OTHERS:
             return most + 1
     return count
-
-
-def _fields(message: bytes, position: int, stop: int) -> Iterator[tuple[int, int, int]]:
-    """Tag, start and end of each field, up to the first that is cut off."""
-    while position < stop:
-        tag, position = _varint(message, position, stop)
-        kind, start = tag & 7, position
-        if kind == _LENGTH:
-            length, start = _varint(message, position, stop)
-            position = start + length
-        elif kind == _VARINT:
-            position = _varint(message, position, stop)[1]
-        else:
-            position += _SIZES.get(kind, 0)
-        yield tag, start, min(position, stop)
-
-
-_VARINT: Final = 0
-_LENGTH: Final = 2
-_SIZES: Final = {1: 8, 5: 4}
-"""Of what has one size by its wire type; the ends of a group have none, and what is within counts as beside it."""
-
-
-def _varint(message: bytes, position: int, stop: int) -> tuple[int, int]:
-    """A number, and the position after it: beyond the end, where it is cut off."""
-    value = shift = 0
-    while position < stop and shift <= _MAX_SHIFT:
-        byte = message[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-    return 0, stop

@@ -6,7 +6,7 @@ None of it is answered at once: it may take a folder to be read, a model to be l
 from collections.abc import Callable
 from typing import Protocol
 
-from serving.repository.control import Entry
+from serving.repository.state import Entry
 from serving.statistics import Statistics
 from serving.status import StatusError
 

@@ -80,7 +80,9 @@ class SentimentTask:
     def read(self, message: bytes) -> pb.PredictSentimentRequest:
         return pb.PredictSentimentRequest.FromString(message)
 
-    def encode(self, request: pb.PredictSentimentRequest, version: Version, max_words: int) -> tuple[list[Rows], int, int]:
+    def encode(
+        self, request: pb.PredictSentimentRequest, version: Version, max_words: int
+    ) -> tuple[list[Rows], int, int]:
         """Normalised reviews."""
         return _encode_texts("reviews", request.reviews, version, max_words)
 
@@ -231,7 +233,9 @@ def _check_count(field: str, count: int, version: Version) -> None:
         )
 
 
-def _encode_texts(field: str, texts: MutableSequence[str], version: Version, max_words: int) -> tuple[list[Rows], int, int]:
+def _encode_texts(
+    field: str, texts: MutableSequence[str], version: Version, max_words: int
+) -> tuple[list[Rows], int, int]:
     _check_count(field, len(texts), version)
     normalise = version.normalisers[version.manifest.inputs[0].name]
     rows: list[bytes] = []

@@ -6,15 +6,15 @@ A version that is refused changes nothing for those that are served.
 
 import logging
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from serving.metrics import Metrics
 from serving.repository import disk, policy
 from serving.repository.disk import LoadError, RepositoryError
-from serving.repository.policy import STABLE, Policy, PolicyError
+from serving.repository.policy import PolicyError
 from serving.repository.routing import Fleet, Routing, Wanted
+from serving.repository.state import POLICY, Entry, Model, Seen
 from serving.status import Code, StatusError, shown
 
 log = logging.getLogger(__name__)
@@ -29,48 +29,6 @@ ALL = "*"
 Versions = dict[int, Path]
 
 
-class Entry(NamedTuple):
-    """A version as the repository index has it."""
-
-    name: str
-    version: str
-    state: str
-    """READY, UNAVAILABLE, or empty where nobody asked for it."""
-    reason: str
-
-
-@dataclass
-class _Seen:
-    """A version, and what came of it."""
-
-    mark: Any
-    """Fingerprint of its folder when it was tried."""
-    folder: Path
-    ready: bool = False
-    digest: str = ""
-    reason: str = ""
-    tried_out: bool = False
-
-
-@dataclass
-class _Model:
-    needed: bool = False
-    """Was it there at the start, or served since? Then the server is not ready without it."""
-    wanted: bool = True
-    policy: Policy = field(default_factory=Policy)
-    seen: dict[int, _Seen] = field(default_factory=dict)
-    """Versions that were tried."""
-    routing: Routing = field(default_factory=lambda: Routing(needed=False))
-    """As it was committed last."""
-    marks: dict[int, Any] = field(default_factory=dict)
-    """Fingerprints of its versions, and of its policy as `_POLICY`, at the last look."""
-    complaint: str = ""
-    """What is wrong with its policy."""
-
-
-_POLICY = 0
-
-
 class Control:
     """Keeps those who serve in line with a models folder."""
 
@@ -83,7 +41,9 @@ class Control:
         self._mode = mode
         self._versions = versions
         self._try_out = try_out
-        self._models: dict[str, _Model] = {}
+        self._models: dict[str, Model] = {}
+        self._passed: set[str] = set()
+        """Digests of packages that passed their trial: it would say the same again."""
         self._complaint = ""
 
     def start(self, names: Collection[str] = (ALL,)) -> None:
@@ -99,7 +59,7 @@ class Control:
             raise RepositoryError(f"{', '.join(sorted(missing))} not in {self._folder}, which has: {', '.join(found)}")
         for name, versions in found.items():
             wanted = self._mode != "explicit" or ALL in names or name in names
-            model = self._models[name] = _Model(needed=wanted, wanted=wanted)
+            model = self._models[name] = Model(needed=wanted, wanted=wanted)
             if wanted:
                 model.marks = self._marks(versions)
                 self._read_policy(name, model, versions)
@@ -122,7 +82,7 @@ class Control:
             return
         self._complaint = ""
         for name in [*found, *(self._models.keys() - found.keys())]:
-            model = self._models.setdefault(name, _Model())
+            model = self._models.setdefault(name, Model())
             if model.wanted:
                 self._look_at(name, model, found.get(name, {}))
 
@@ -136,16 +96,15 @@ class Control:
         versions = self._scan().get(name)
         if versions is None:
             raise StatusError(Code.NOT_FOUND, f"model {shown(name)} is not in the repository")
-        model = self._models.setdefault(name, _Model())
+        model = self._models.setdefault(name, Model())
         model.wanted = True
         for number, seen in list(model.seen.items()):
             if number not in versions or not seen.ready:
                 del model.seen[number]  # gone, or given another chance
         self._read_policy(name, model, versions)
         self._update(name, model, versions)
-        reasons = [f"version {number}: {seen.reason}" for number, seen in model.seen.items() if seen.reason]
-        if reasons or model.complaint or model.routing.default is None:
-            why = "; ".join([*reasons, *filter(None, [model.complaint])]) or "no version answers by default"
+        if (problems := model.failures()) or model.routing.default is None:
+            why = "; ".join(problems) or "no version answers by default"
             raise StatusError(Code.FAILED_PRECONDITION, f"model {name}: {why}")
 
     def unload(self, name: str) -> None:
@@ -159,7 +118,7 @@ class Control:
             raise StatusError(Code.NOT_FOUND, f"model {shown(name)} is not in the repository")
         for number in self._models[name].seen:
             self._metrics.removed(name, number)
-        model = self._models[name] = _Model(wanted=False)
+        model = self._models[name] = Model(wanted=False)
         self._commit(name, model, Routing(needed=False))
         log.info("model unloaded", extra={"model": name})
 
@@ -174,23 +133,15 @@ class Control:
 
     def index(self) -> list[Entry]:
         """Every version that is there."""
-        entries = []
-        for name, model in self._models.items():
-            for number, seen in model.seen.items():
-                entries.append(Entry(name, str(number), "READY" if seen.ready else "UNAVAILABLE", seen.reason))
-            if not model.seen:
-                entries.append(Entry(name, "", "UNAVAILABLE", model.complaint or "not loaded"))
-        entries += [Entry(name, "", "UNAVAILABLE", "not loaded") for name in self._scan().keys() - self._models.keys()]
+        entries = [entry for name, model in self._models.items() for entry in model.index(name)]
+        for name in self._scan().keys() - self._models.keys():
+            entries += Model().index(name)
         return sorted(entries)
 
     @property
     def served(self) -> list[Wanted]:
         """The packages that are served, and ..."""
-        return [
-            Wanted(str(model.seen[number].folder), name, number, model.seen[number].digest)
-            for name, model in self._models.items()
-            for number in model.routing.versions
-        ]
+        return [wanted for name, model in self._models.items() for wanted in model.served(name)]
 
     @property
     def routings(self) -> dict[str, Routing]:
@@ -200,11 +151,7 @@ class Control:
     @property
     def failures(self) -> list[str]:
         """What was refused, and why."""
-        found = []
-        for name, model in self._models.items():
-            found += [f"{name} version {number}: {seen.reason}" for number, seen in model.seen.items() if seen.reason]
-            found += [f"{name}: {model.complaint}"] if model.complaint else []
-        return found
+        return [f"{name} {problem}" for name, model in self._models.items() for problem in model.failures()]
 
     def _may_be_asked(self) -> None:
         if self._mode != "explicit":
@@ -219,7 +166,7 @@ class Control:
         except RepositoryError:
             return {}
 
-    def _look_at(self, name: str, model: _Model, versions: Versions) -> None:
+    def _look_at(self, name: str, model: Model, versions: Versions) -> None:
         before, marks = model.marks, self._marks(versions)
         model.marks = marks
         gone = [number for number in model.seen if number not in marks and number not in before]
@@ -231,7 +178,7 @@ class Control:
             self._fleet.commit({name: None})
             log.info("model removed", extra={"model": name})
             return
-        if versions and before.get(_POLICY) == marks[_POLICY]:
+        if versions and before.get(POLICY) == marks[POLICY]:
             self._read_policy(name, model, versions)
         # Versions that are served and were not found this time have no folder to be tried from, and need none.
         steady = {number: folder for number, folder in versions.items() if before.get(number) == marks[number]}
@@ -240,14 +187,14 @@ class Control:
     def _marks(self, versions: Versions) -> dict[int, Any]:
         marks: dict[int, Any] = {number: disk.fingerprint(folder) for number, folder in versions.items()}
         home = self._home(versions)
-        return marks if home is None else {**marks, _POLICY: policy.fingerprint(home)}
+        return marks if home is None else {**marks, POLICY: policy.fingerprint(home)}
 
     def _home(self, versions: Versions) -> Path | None:
         """The folder of a model, given those of its versions."""
         folder = next(iter(versions.values()), None)
         return folder.parent if folder not in (None, self._folder) else folder
 
-    def _read_policy(self, name: str, model: _Model, versions: Versions) -> None:
+    def _read_policy(self, name: str, model: Model, versions: Versions) -> None:
         home = self._home(versions)
         problem = ""
         try:
@@ -257,7 +204,7 @@ class Control:
             problem = str(error)
         model.complaint = _complain(model.complaint, problem, {"model": name})
 
-    def _update(self, name: str, model: _Model, versions: Versions, *, trial: bool = True) -> None:
+    def _update(self, name: str, model: Model, versions: Versions, *, trial: bool = True) -> None:
         """Try those of `versions` that may be served and have not been tried as they are; commit what comes of it."""
         if model.complaint and not model.seen:
             self._commit(name, model, Routing(needed=model.needed))
@@ -270,15 +217,15 @@ class Control:
                 continue
             if number in versions:
                 fresh |= self._bring(name, model, number, versions[number], trial=trial)
-            if number in model.seen and model.seen[number].ready:
+            if model.ready(number):
                 serve.append(number)
         if not serve:
-            serve = [number for number in model.routing.versions if number in model.seen and model.seen[number].ready]
+            serve = [number for number in model.routing.versions if model.ready(number)]
         for number, seen in list(model.seen.items()):
             if seen.ready and number not in serve:
                 del model.seen[number]
                 self._metrics.removed(name, number)
-        routing = self._route(name, model, sorted(serve))
+        routing = model.route(sorted(serve))
         model.needed = routing.needed
         if fresh or routing != model.routing:
             if trial:
@@ -286,7 +233,7 @@ class Control:
             else:
                 model.routing = routing
 
-    def _bring(self, name: str, model: _Model, number: int, folder: Path, *, trial: bool) -> bool:
+    def _bring(self, name: str, model: Model, number: int, folder: Path, *, trial: bool) -> bool:
         """Load a version, unless it was tried as it is; whether it is another than the one served so far."""
         mark, seen = disk.fingerprint(folder), model.seen.get(number)
         if seen is not None and seen.mark == mark:
@@ -296,61 +243,44 @@ class Control:
             if trial:
                 digest = disk.read(self._folder, folder, name, number).digest
                 if seen is None or seen.digest != digest:
-                    self._try_out(folder, name, number, digest)
+                    self._pass(folder, name, number, digest)
             prepared = self._fleet.prepare(Wanted(str(folder), name, number, digest))
         except LoadError as error:
             self._refuse(name, number, error)
             # The one that is served lies in memory and goes on.
             was_ready = seen is not None and seen.ready
-            model.seen[number] = _Seen(mark, folder, was_ready, seen.digest if seen else "", str(error), tried_out=True)
+            model.seen[number] = Seen(mark, folder, was_ready, seen.digest if seen else "", str(error), tried_out=True)
             return False
         if prepared.fresh:
             self._metrics.loaded(name, "ready")
-        model.seen[number] = _Seen(mark, folder, ready=True, digest=prepared.digest, tried_out=trial)
+        model.seen[number] = Seen(mark, folder, ready=True, digest=prepared.digest, tried_out=trial)
         return prepared.fresh
+
+    def _pass(self, folder: Path, name: str, number: int, digest: str) -> None:
+        if digest not in self._passed:
+            self._try_out(folder, name, number, digest)
+            self._passed.add(digest)
 
     def _refuse(self, name: str, number: int, error: LoadError) -> None:
         log.error("model refused", extra={"model": name, "version": number, "reason": str(error)})
         self._metrics.loaded(name, error.outcome)
 
-    def _route(self, name: str, model: _Model, serve: list[int]) -> Routing:
-        chosen, before = model.policy, model.routing
-        labels = {}
-        for label, number in chosen.labels.items():
-            if number not in serve and before.labels.get(label) in serve:
-                number = before.labels[label]  # until what it should mean is there
-            if number in serve:
-                labels[label] = number
-        candidate = chosen.candidate if chosen.candidate in serve else None
-        default = labels.get(STABLE)
-        if STABLE not in chosen.labels:
-            default = max((number for number in serve if number != candidate), default=None)
-        return Routing(
-            versions=tuple(serve),
-            default=default,
-            labels=labels,
-            candidate=candidate,
-            fraction=chosen.shadow.fraction if chosen.shadow is not None and candidate is not None else 0.0,
-            reasons={number: seen.reason for number, seen in model.seen.items() if number not in serve},
-            needed=model.needed or default is not None,
-        )
-
-    def _commit(self, name: str, model: _Model, routing: Routing) -> None:
+    def _commit(self, name: str, model: Model, routing: Routing) -> None:
         if routing.default != model.routing.default:
             log.info("model routed", extra={"model": name, "default": routing.default, "versions": routing.versions})
         model.routing = routing
         self._fleet.commit({name: routing})
         self._count_ready(name, model)
 
-    def _count_ready(self, name: str, model: _Model) -> None:
+    def _count_ready(self, name: str, model: Model) -> None:
         for number, seen in model.seen.items():
             self._metrics.readiness(name, number, ready=seen.ready)
 
-    def _try_served(self, name: str, model: _Model, number: int, seen: _Seen) -> None:
+    def _try_served(self, name: str, model: Model, number: int, seen: Seen) -> None:
         """Try out a version that is served already, and serve it no more where it fails."""
         seen.tried_out = True
         try:
-            self._try_out(seen.folder, name, number, seen.digest)
+            self._pass(seen.folder, name, number, seen.digest)
         except LoadError as error:
             if disk.fingerprint(seen.folder) != seen.mark:
                 return  # it is another by now

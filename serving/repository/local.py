@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 
@@ -13,6 +15,10 @@ from serving.repository.version import Prepared
 SWITCH_SECONDS = 0.0005
 """After which the thread that loads a model lets the event loop go on, instead of Python's 5 ms: that would be seen in
 the latency of every request meanwhile."""
+
+
+NICE = 10
+"""Once requests are served, a thread that loads models has a tenth of the weight of one that answers (sched(7))."""
 
 
 class Local:
@@ -41,6 +47,12 @@ class Local:
 
         self._loop.call_soon_threadsafe(change)
         done.result()
+
+
+def step_back() -> None:
+    """Let the calling thread's work wait for that of others, from now on: there is no way back without privileges."""
+    with contextlib.suppress(OSError, AttributeError):  # it is a courtesy
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 @contextlib.contextmanager

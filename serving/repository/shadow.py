@@ -24,7 +24,7 @@ PATIENCE_SECONDS = 10.0
 """After which a copy that still waits is given up."""
 
 SEED = 1
-"""Which requests are copied is nobody's secret, and a test can tell."""
+"""Of what decides which requests are copied: the same ones in every run of a test."""
 
 LAST = 1 << 30
 """A priority behind every other."""
@@ -38,7 +38,7 @@ class Shadow:
         self._candidate = candidate
         self._fraction = fraction
         self._metrics = metrics
-        self._random = Random(SEED).random
+        self._random = Random(SEED).random  # noqa: S311 - nobody gains by knowing
 
     @classmethod
     def between(

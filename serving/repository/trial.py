@@ -5,6 +5,7 @@ is never loaded by a server. The child inherits nothing but what it needs, may u
 write no file. It answers with one line of JSON.
 """
 
+import contextlib
 import ctypes
 import json
 import math
@@ -32,7 +33,7 @@ PATIENCE: Final = 10
 BASE_BYTES: Final = 2 * 1024**3
 PER_MODEL_BYTE: Final = 8
 """Memory that a trial may take: this much, and so much more for each byte of the graph, which two libraries parse and
-copy. Less where the machine, or the container, has less left."""
+copy. At most half of what the machine, or the container, has left: the rest is the server's."""
 
 _BOOTSTRAP: Final = "import json,sys;j=json.load(sys.stdin);sys.path[:]=j.pop('path');" + (
     "from serving.repository.trial import child;child(j)"
@@ -95,6 +96,7 @@ def try_out(
             may, crashes or can't be started; and whatever else `disk.read` and `verify.load` raise.
     """
     memory = memory_bytes or _memory(folder)
+    short = "" if memory_bytes or memory == _plausible(folder) else ", half of what is left here"
     job = {
         "path": [os.path.abspath(entry) for entry in sys.path],
         "models": os.fspath(models.absolute()),
@@ -113,9 +115,12 @@ def try_out(
     try:
         answer = msgspec.json.decode(output, type=_Answer)
     except msgspec.MsgspecError:
-        raise LoadError("load_error", _cause(code, errors, memory, seconds)) from None
+        cause = _cause(code, errors, seconds)
+        if cause != _OUT_OF_MEMORY:
+            raise LoadError("load_error", cause) from None
+        answer = _Answer(_OUT_OF_MEMORY, "", {}, 0)
     if answer.outcome == _OUT_OF_MEMORY:
-        raise LoadError("load_error", _too_large(memory))
+        raise LoadError("load_error", f"it needed more than {memory / 1024**3:.3g} GiB in its trial{short}")
     if answer.outcome != _READY:
         raise LoadError(answer.outcome, answer.message)
     return Trial(answer.seconds, answer.peak_bytes)
@@ -157,13 +162,13 @@ def _rest(pipe: IO[bytes] | None) -> bytes:
         return b""
 
 
-def _cause(code: int | None, errors: str, memory: int, seconds: float) -> str:
+def _cause(code: int | None, errors: str, seconds: float) -> str:
     """Why a child ended without an answer."""
     if code is None or code == -signal.SIGXCPU:
         took = f"{seconds:g} s" if code else f"{PATIENCE * seconds:g} s, of which {seconds:g} s may be computing"
         return f"it did not end in {took}, in its trial"
     if any(words in errors for words in _NO_MEMORY):
-        return _too_large(memory)
+        return _OUT_OF_MEMORY
     if code == -signal.SIGKILL:
         return "it was killed in its trial, as the system does where memory is short"
     if code < 0:
@@ -172,17 +177,17 @@ def _cause(code: int | None, errors: str, memory: int, seconds: float) -> str:
     return f"its trial failed: {last[:_MESSAGE_CHARACTERS] or f'exit code {code}'}"
 
 
-def _too_large(memory: int) -> str:
-    return f"it needed more than {memory / 1024**3:.3g} GiB in its trial"
-
-
 def _memory(folder: Path) -> int:
     """Bytes that a trial of the package in `folder` may take."""
+    return min([_plausible(folder), *(left // 2 for left in _left())])
+
+
+def _plausible(folder: Path) -> int:
     try:
         size = (folder / MODEL).stat().st_size
     except OSError:
         size = 0
-    return min([BASE_BYTES + PER_MODEL_BYTE * size, *_left()])
+    return BASE_BYTES + PER_MODEL_BYTE * size
 
 
 def _left() -> list[int]:
@@ -294,7 +299,8 @@ def _confine(memory: int, seconds: int) -> None:
             value = min(value, hard)
         resource.setrlimit(limit, (value, hard if limit == resource.RLIMIT_CPU else value))
     if sys.platform == "linux":
-        Path("/proc/self/oom_score_adj").write_text("1000")
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")  # if one must go, then this one
         prctl = ctypes.CDLL(None).prctl
         prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from serving.repository.control import Control
+from serving.repository.local import step_back
 
 log = logging.getLogger(__name__)
 
@@ -51,15 +52,21 @@ class Watch:
 
     def _run(self) -> None:
         job = self._asked.get()
+        if job is None:
+            return
+        job()
+        step_back()
         now = time.monotonic()
         self._look_at, self._try_out_at = now + self._poll_seconds, now + TRY_OUT_SECONDS
-        while job is not None:
-            job()
+        while True:
             until = min(self._look_at, self._try_out_at)
             try:
                 job = self._asked.get(timeout=None if until == math.inf else max(0.0, until - time.monotonic()))
             except queue.Empty:
                 job = self._look if self._look_at == until else self._try_out
+            if job is None:
+                return
+            job()
 
     def _look(self) -> None:
         try:

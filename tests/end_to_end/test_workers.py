@@ -105,12 +105,11 @@ def test_workers_do_not_outlive_their_supervisor(server: ServerProcess) -> None:
     assert alive == []
 
 
-def test_what_keeps_a_worker_from_starting_keeps_the_server(tmp_path: Path) -> None:
+def test_without_models_there_is_no_server(tmp_path: Path) -> None:
     started = time.monotonic()
     with ServerProcess(*FLAGS, models=tmp_path / "nowhere") as server:
         assert server.exit_code() == 1
         assert f"triptych: models folder {tmp_path / 'nowhere'} does not exist" in server.output
-        assert "did not start" in server.output
     assert time.monotonic() - started < PATIENCE
 
 

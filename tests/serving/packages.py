@@ -140,6 +140,17 @@ def text_manifest(to_space: str = ".,", *, lowercase: bool = True) -> Manifest:
     )
 
 
+def double_prices(folder: Path) -> None:
+    """Make a house price package another one, whose answers tell which it is."""
+
+    def change(graph: onnx.GraphProto) -> None:
+        graph.node[-1].output[0] = "half"
+        graph.node.append(helper.make_node("Add", ["half", "half"], ["price"], name="double"))
+
+    change_graph(folder, change)
+    edit(folder, lambda m: m["golden"]["outputs"].update(price=[[2 * p] for [p] in m["golden"]["outputs"]["price"]]))
+
+
 def copy_fragile(models: Path) -> Path:
     """A package that is served as house_price but runs `FRAGILE`."""
     folder = copy(models)

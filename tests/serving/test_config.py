@@ -17,6 +17,11 @@ OTHER: dict[str, tuple[str, Any]] = {
     "models": ("/srv/models", "/srv/models"),
     "grpc_address": ("[::1]:9000", "[::1]:9000"),
     "metrics_address": ("localhost:0", "localhost:0"),
+    "http_address": ("0.0.0.0:8080", "0.0.0.0:8080"),
+    "model_control": ("explicit", "explicit"),
+    "model_poll_seconds": ("0.5", 0.5),
+    "load_models": ("topic,sentiment", "topic,sentiment"),
+    "versions": ("latest:2", "latest:2"),
     "device": ("cuda:1", "cuda:1"),
     "transport": ("grpcio", "grpcio"),
     "tls_certificate": ("/tls/tls.crt", "/tls/tls.crt"),
@@ -58,6 +63,7 @@ def test_nothing_given_is_the_defaults() -> None:
 def test_the_defaults_of_the_design() -> None:
     settings = Settings()
     assert (settings.grpc_address, settings.metrics_address) == ("127.0.0.1:8001", "127.0.0.1:8002")
+    assert (settings.http_address, settings.model_control, settings.versions) == ("127.0.0.1:8000", "poll", "all")
     assert (settings.models, settings.device, settings.log_format) == ("models", "auto", "auto")
     assert (settings.max_batch_rows, settings.max_queue_rows, settings.max_batch_delay) == (256, 8192, 0.0)
     assert (settings.max_text_tokens, settings.max_message_bytes) == (8192, 4 * 1024 * 1024)

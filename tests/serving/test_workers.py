@@ -1,17 +1,30 @@
-"""Metrics of several workers, as one server's."""
+"""Several workers as one fleet: all of them change or none, and what they counted adds up."""
 
+import contextlib
+import multiprocessing
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from serving.engine.device import CPU
+from serving.line import Answer, Line
 from serving.metrics import Metrics
-from serving.workers import merged
+from serving.repository.disk import LoadError
+from serving.repository.routing import Routing, Wanted
+from serving.repository.version import Prepared
+from serving.statistics import Statistics, Tally
+from serving.worker import COMMIT, PREPARE, STATISTICS, Refused
+from serving.workers import Workers, merged
 
 
 def counted(requests: int, rows: list[float], queued: int) -> Metrics:
     metrics = Metrics()
     version = metrics.served("topic", 1, CPU, "regression")
-    metrics.readiness("topic", 1, ready=True)
     metrics.watch_queue("topic", lambda: queued)
     for _ in range(requests):
         metrics.answered("topic", "1", "PredictTopic", "OK", 0.001)
@@ -32,7 +45,6 @@ def test_counts_add_up_and_states_do_not() -> None:
     assert values["triptych_batch_rows_bucket", "1.0", None] == 1
     assert values["triptych_batch_rows_bucket", "8.0", None] == 3
     assert values["triptych_batch_rows_sum", None, None] == 11
-    assert values["triptych_model_ready", None, None] == 1
     assert values["triptych_model_info", None, None] == 1
 
 
@@ -44,11 +56,106 @@ def test_processes_add_up_as_far_as_it_makes_sense() -> None:
         info.add_metric(["3.11"], 1)
         return [cpu, start, info]
 
-    merged = list(merged([process(1.5, 100), process(2, 90), process(0, 110)]))
-    values = {sample.name: sample.value for metric in merged for sample in metric.samples}
+    together = list(merged([process(1.5, 100), process(2, 90), process(0, 110)]))
+    values = {sample.name: sample.value for metric in together for sample in metric.samples}
     assert values == {"process_cpu_seconds_total": 3.5, "process_start_time_seconds": 90, "python_info": 1}
 
 
 def test_a_worker_that_said_nothing_takes_nothing_away() -> None:
     one = list(counted(3, [], 0).instruments.collect())
-    assert [m.samples for m in merged([one, []])] == [m.samples for m in _merged([one])]
+    assert [m.samples for m in merged([one, []])] == [m.samples for m in merged([one])]
+
+
+class FakeWorker:
+    """The other end of a line, in this process."""
+
+    def __init__(self, answers: dict[str, Any]) -> None:
+        ours, theirs = multiprocessing.Pipe()
+        self.answers = answers
+        self.asked: list[tuple[str, Any]] = []
+        self._theirs = theirs
+        self.line = Line(ours, lambda *_: None, "ours")
+        self._line = Line(theirs, self._answer, "theirs")
+
+    def _answer(self, what: str, argument: Any, answer: Answer) -> None:
+        self.asked.append((what, argument))
+        if what in self.answers:
+            answer(self.answers[what])
+        else:
+            self.die()
+
+    def die(self) -> None:
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._theirs.fileno())) as end:
+            end.shutdown(socket.SHUT_RDWR)
+
+
+WANTED = Wanted("models/topic/2", "topic", 2)
+PREPARED = Prepared("digest", fresh=True)
+
+
+def fleet(*answers: dict[str, Any]) -> tuple[Workers, list[FakeWorker]]:
+    workers, fakes = Workers(), [FakeWorker(each) for each in answers]
+    for fake in fakes:
+        workers.add(fake.line)
+    return workers, fakes
+
+
+@pytest.fixture
+def ended() -> Iterator[list[FakeWorker]]:
+    fakes: list[FakeWorker] = []
+    yield fakes
+    for fake in fakes:
+        fake.die()
+        fake.line.wait_until_ended()
+
+
+def test_a_version_is_prepared_by_all(ended: list[FakeWorker]) -> None:
+    workers, fakes = fleet({PREPARE: PREPARED}, {PREPARE: Prepared("digest", fresh=False)})
+    ended += fakes
+    assert workers.prepare(WANTED) == PREPARED
+    assert [fake.asked for fake in fakes] == [[(PREPARE, WANTED)]] * 2
+
+
+def test_one_that_refuses_refuses_for_all(ended: list[FakeWorker]) -> None:
+    workers, fakes = fleet({PREPARE: PREPARED}, {PREPARE: Refused("golden", "it is wrong here")})
+    ended += fakes
+    with pytest.raises(LoadError, match="it is wrong here") as caught:
+        workers.prepare(WANTED)
+    assert caught.value.outcome == "golden"
+
+
+def test_one_that_dies_meanwhile_does_not_count(ended: list[FakeWorker]) -> None:
+    workers, fakes = fleet({PREPARE: PREPARED, COMMIT: None}, {})
+    ended += fakes
+    assert workers.prepare(WANTED) == PREPARED
+    workers.commit({"topic": Routing((2,), 2)})
+    assert fakes[0].asked[-1] == (COMMIT, {"topic": Routing((2,), 2)})
+    assert workers.models_ready
+
+
+def test_where_all_die_nothing_is_prepared(ended: list[FakeWorker]) -> None:
+    workers, fakes = fleet({}, {})
+    ended += fakes
+    with pytest.raises(LoadError, match="there is no worker"):
+        workers.prepare(WANTED)
+
+
+def test_statistics_add_up(ended: list[FakeWorker]) -> None:
+    one = Statistics("topic", "1", rows=3, success=Tally(2, 0.5), by_rows={1: Tally(1, 0.1), 2: Tally(1, 0.2)}, last=7)
+    two = Statistics("topic", "1", rows=2, success=Tally(1, 0.25), by_rows={2: Tally(1, 0.3)}, last=9)
+    other = Statistics("topic", "2", rows=1)
+    workers, fakes = fleet({STATISTICS: [one]}, {STATISTICS: [two, other]})
+    ended += fakes
+    found = {each.version: each for each in workers.statistics({"topic": ["1", "2"]})}
+    assert found["2"] == other
+    assert (found["1"].rows, found["1"].success, found["1"].last) == (5, Tally(3, 0.75), 9)
+    assert found["1"].by_rows == {1: Tally(1, 0.1), 2: Tally(2, 0.5)}
+
+
+def test_a_model_that_is_needed_and_not_there_is_not_ready(ended: list[FakeWorker]) -> None:
+    workers, fakes = fleet({COMMIT: None})
+    ended += fakes
+    workers.commit({"topic": Routing(needed=True), "sentiment": Routing((1,), 1)})
+    assert not workers.models_ready
+    workers.commit({"topic": None})
+    assert workers.models_ready

@@ -154,7 +154,7 @@ def test_a_graph_that_computes_something_else_is_refused(two: Order, monkeypatch
 
     bring_convert = bring.convert_network
     monkeypatch.setattr(bring, "convert_network", slightly_off)
-    refused(two, ExportError, r"own, examples: price leaves the tolerance .* More is allowed by --tolerance\.")
+    refused(two, ExportError, r"own, examples: (price|kind) leaves the tolerance .* More is allowed by --tolerance\.")
     made = package(dataclasses.replace(two, tolerance=0.1))
     tolerance = parse((made.folder / MANIFEST).read_bytes()).golden.tolerance
     assert {name: (each.atol, each.rtol) for name, each in tolerance.items()} == {
@@ -181,7 +181,9 @@ def test_answers_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"name": "My-Model"}, TrainingError, "--name My-Model is not a model's name: expected a letter"),
+        ({"name": "My-Model"}, TrainingError, "--name 'My-Model' is not a model's name: expected a letter"),
+        ({"name": ""}, TrainingError, "is not a model's name"),
+        ({"name": "m\n"}, TrainingError, "is not a model's name"),
         ({"name": "m" * 65}, TrainingError, "at most 63 of"),
         ({"tolerance": -1.0}, TrainingError, "expected 0 or more"),
         ({"tolerance": float("nan")}, TrainingError, "expected 0 or more"),

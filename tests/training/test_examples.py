@@ -72,7 +72,9 @@ def test_no_rows_are_refused(tmp_path: Path) -> None:
 
 def test_what_is_no_npz_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.npz"
-    for content in (None, b"no"):
+    whole = saved(tmp_path, kind=np.arange(100)).read_bytes()
+    path.unlink()
+    for content in (None, b"no", b"", whole[:100], whole[: len(whole) // 2], whole.replace(bytes(8), b"damaged!")):
         if content is not None:
             path.write_bytes(content)
         with pytest.raises(DataError, match=r"rows\.npz can't be read .*: expected an npz file"):

@@ -2,14 +2,18 @@
 
 import dataclasses
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from training import fit as module
 from training.data import Array, Data, Table, load
+from training.evaluate import evaluate
+from training.export import Training, export
 from training.fit import Batches, fit, train, validate
-from training.models import Recipe
+from training.models import DIGITS, Recipe
+from training.package import write
 
 from .conftest import Tiny
 
@@ -85,6 +89,30 @@ def test_the_same_weights_twice(house: tuple[Recipe, Data]) -> None:
     other = train(dataclasses.replace(recipe, seed=1), data.x_train, data.y_train, "final", silent).get_weights()
     assert [weight.tobytes() for weight in first] == [weight.tobytes() for weight in second]
     assert [weight.tobytes() for weight in first] != [weight.tobytes() for weight in other]
+
+
+def test_digits_are_learnt_and_packaged(real_digits: Path, tmp_path: Path) -> None:
+    """The book's network on a twentieth of its data, for two epochs, through to a package that answers as it does."""
+    recipe = dataclasses.replace(DIGITS, epochs=2, validation_samples=500)
+    whole = load(recipe.dataset, real_digits)
+    some = np.arange(3_000)
+    data = dataclasses.replace(
+        whole,
+        x_train=whole.x_train.take(some),
+        y_train=whole.y_train[some],
+        x_test=whole.x_test.take(some[:1_000]),
+        y_test=whole.y_test[some[:1_000]],
+    )
+    fitted = fit(recipe, data, silent)
+    assert fitted.validation["accuracy"] > 0.8  # a tenth by chance
+    training = Training(fitted.validation, fitted.protocol, {})
+    exported = export(recipe, data, fitted.network, 1, training)
+    assert exported.test["accuracy"] > 0.8
+    write(tmp_path / "digits" / "1", exported.files)
+    manifest, _, test = evaluate(tmp_path / "digits" / "1", real_digits)
+    assert manifest.labels == tuple("0123456789")
+    assert len(manifest.golden.inputs["pixels"]) == 10
+    assert test["accuracy"] > 0.8
 
 
 def test_fit_reports_each_epoch_and_leaves_the_test_set_alone(house: tuple[Recipe, Data]) -> None:

@@ -15,6 +15,7 @@ from .conftest import Tiny
 
 NAMES = ("topic", "house_price")  # one of text, one of numbers
 PACKAGE = ["model.json", "model.onnx", "run.json"]
+PACKAGE_NOWHERE = ["package", "nowhere.keras", "--task", "regression", "--examples", "nowhere.npz"]
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +115,9 @@ def test_interrupted_fit_leaves_nothing(tiny: Tiny, tmp_path: Path, stage: str, 
         (["fit", "topic", "--data", "nowhere"], "reuters.npz is missing: looked in nowhere"),
         (["fit", "topic", "--version", "0"], "--version must be 1 or more"),
         (["evaluate", "nowhere"], "nowhere is not a model package"),
+        ([*PACKAGE_NOWHERE, "--name", "own"], "nowhere.keras is not a saved Keras network"),
+        ([*PACKAGE_NOWHERE, "--name", "Own"], "--name 'Own' is not a model's name"),
+        ([*PACKAGE_NOWHERE, "--name", "own", "--version", "0"], "--version must be 1 or more"),
     ],
 )
 def test_errors_are_one_line(
@@ -129,6 +133,17 @@ def test_errors_are_one_line(
     assert error.startswith(f"error: {message}")
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_options_of_package(capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong, message in (
+        (["--name", "own", "--task", "ranking"], "invalid choice: 'ranking'"),
+        (["--task", "regression"], "the following arguments are required: --name"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main(["package", "nowhere.keras", "--examples", "nowhere.npz", *wrong])
+        assert caught.value.code == 2
+        assert message in capsys.readouterr().err
 
 
 def test_unknown_model(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,23 +11,23 @@ from typing import Any, Final
 from serving import __version__
 from serving.api.inference.parameters import DEFAULT, LOWEST
 from serving.package.manifest import InputSpec, OutputSpec
-from serving.repository.control import Entry
 from serving.repository.models import Models
+from serving.repository.state import Entry
 from serving.repository.version import Version
 from serving.statistics import Statistics, Tally
 
 NAME: Final = "triptych"
 
 EXTENSIONS: Final = (
+    "binary_tensor_data",
     "classification",
     "model_configuration",
     "model_repository",
-    "model_repository(unload_dependents)",
     "parameters",
     "schedule_policy",
     "statistics",
 )
-"""Triton's, as far as every form of the protocol offers them."""
+"""Triton's, as far as they are offered."""
 
 PLATFORM: Final = "onnxruntime_onnx"
 BACKEND: Final = "onnxruntime"
@@ -43,25 +43,29 @@ def server() -> _JSON:
 def model(models: Models, name: str, wanted: str) -> _JSON:
     """ModelMetadataResponse: shapes have -1 for the batch.
 
+    An input of one element a row, [-1], is told as [-1, 1]. Both are taken; but Triton knows no model of a batch
+    without further dimensions, and perf_analyzer refuses to ask one.
+
     Raises:
         StatusError: what `Models.resolve` raises.
     """
     version = models.resolve(name, wanted)
+    manifest = version.manifest
 
-    def tensors(specs: Sequence[InputSpec | OutputSpec]) -> list[_JSON]:
-        return [{"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)} for spec in specs]
+    def told(spec: InputSpec | OutputSpec, shape: Sequence[int]) -> _JSON:
+        return {"name": spec.name, "datatype": spec.datatype, "shape": list(shape)}
 
     return {
         "name": name,
         "versions": [str(number) for number in sorted(models.served[name])],
         "platform": PLATFORM,
-        "inputs": tensors(version.manifest.inputs),
-        "outputs": tensors(version.manifest.outputs),
+        "inputs": [told(spec, (-1, *_sizes(spec))) for spec in manifest.inputs],
+        "outputs": [told(spec, spec.shape) for spec in manifest.outputs],
     }
 
 
 def configuration(models: Models, name: str, wanted: str, max_delay: float = 0.0) -> _JSON:
-    """ModelConfig: dimensions go without the batch, and a shape that is nothing else is [1].
+    """ModelConfig: dimensions go without the batch; an input that is nothing else has one more, as in the metadata.
 
     Args:
         models: those that are served.
@@ -80,8 +84,11 @@ def configuration(models: Models, name: str, wanted: str, max_delay: float = 0.0
         "backend": BACKEND,
         "version_policy": {"specific": {"versions": sorted(models.served[name])}},
         "max_batch_size": version.batch_rows,
-        "input": [_dimensions(spec) for spec in manifest.inputs],
-        "output": [_dimensions(spec) for spec in manifest.outputs],
+        "input": [
+            _dimensions(spec, _sizes(spec)) | ({} if spec.shape[1:] else {"reshape": {"shape": []}})
+            for spec in manifest.inputs
+        ],
+        "output": [_dimensions(spec, spec.shape[1:]) for spec in manifest.outputs],
         "instance_group": [
             {"name": f"{name}_0", "kind": "KIND_GPU" if "CUDA" in version.provider else "KIND_CPU", "count": 1}
         ],
@@ -134,9 +141,13 @@ def _numbers(versions: Collection[int]) -> list[str]:
     return [str(number) for number in sorted(versions)]
 
 
-def _dimensions(spec: InputSpec | OutputSpec) -> _JSON:
+def _sizes(spec: InputSpec) -> Sequence[int]:
+    return spec.shape[1:] or (1,)
+
+
+def _dimensions(spec: InputSpec | OutputSpec, sizes: Sequence[int]) -> _JSON:
     kind = "STRING" if spec.datatype == "BYTES" else spec.datatype
-    return {"name": spec.name, "data_type": f"TYPE_{kind}", "dims": list(spec.shape[1:]) or [1]}
+    return {"name": spec.name, "data_type": f"TYPE_{kind}", "dims": list(sizes)}
 
 
 def _of_version(found: Statistics) -> _JSON:

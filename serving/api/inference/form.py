@@ -81,7 +81,7 @@ class InferForm:
     def __init__(self, model: str) -> None:
         self.model = model
 
-    def encode(self, request: InferRequest, version: Version, max_words: int) -> tuple[Sequence[Rows], int, int]:
+    def encode(self, request: InferRequest, version: Version, max_words: int) -> tuple[list[Rows], int, int]:
         """The rows of each input in the manifest's order, how many they are, and the bytes of all.
 
         Raises:
@@ -97,11 +97,12 @@ class InferForm:
 
     def respond(self, request: InferRequest, version: Version, outputs: Outputs) -> Any:
         """An `InferResult`, which a form of the protocol may go on to serialise."""
-        if KNOWN_WORDS in version.outputs:
-            observe = version.metrics.known_words.observe
-            for share in outputs[version.outputs[KNOWN_WORDS]].tolist():
-                observe(share)
         manifest = version.manifest
+        known_words = version.outputs.get(KNOWN_WORDS)
+        if known_words is not None and manifest.outputs[known_words].shape == (-1,):
+            observe = version.metrics.known_words.observe
+            for share in outputs[known_words].tolist():
+                observe(share)
         result = InferResult(manifest.name, version.label, request.id)
         for spec, class_count in wanted(request.outputs, version):
             data = outputs[version.outputs[spec.name]]

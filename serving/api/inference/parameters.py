@@ -17,7 +17,13 @@ HIGHEST, DEFAULT, LOWEST = 1, 2, 3
 
 _SEQUENCE: Final = ("sequence_id", "sequence_start", "sequence_end")
 _REGION: Final = "shared_memory_region"
+_TIMEOUT: Final = "timeout"
+_PRIORITY: Final = "priority"
+_CLASSES: Final = "classification"
 _MAX_INT64: Final = 2**63 - 1
+
+KNOWN: Final = (_TIMEOUT, _PRIORITY, *_SEQUENCE, _REGION, _CLASSES)
+"""Those that are looked at."""
 
 
 class Schedule(NamedTuple):
@@ -40,9 +46,7 @@ def schedule(parameters: Parameters) -> Schedule:
     for name in _SEQUENCE:
         if parameters.get(name):
             raise invalid(f"parameters[{name}]: the models served here keep no state from one request to the next")
-    return Schedule(
-        _whole(parameters, "timeout", "microseconds"), _whole(parameters, "priority", "a level from 1 to 3")
-    )
+    return Schedule(_whole(parameters, _TIMEOUT, "microseconds"), _whole(parameters, _PRIORITY, "a level from 1 to 3"))
 
 
 def deadline(arrival: float, deadline: float, timeout: int) -> float:
@@ -79,7 +83,7 @@ def class_count(parameters: Parameters, where: str) -> int:
     if not parameters:
         return 0
     check_tensor(parameters, where)
-    return _whole(parameters, "classification", "a number of classes", f"{where}: ")
+    return _whole(parameters, _CLASSES, "a number of classes", f"{where}: ")
 
 
 def _whole(parameters: Parameters, name: str, what: str, where: str = "") -> int:

@@ -1,8 +1,8 @@
 """Tensors as clients send and get them: checked against the manifest, turned into the engine's rows, written as bytes.
 
 Raw data is row-major and little-endian; an element of BYTES is its length in four bytes and then itself (Open
-Inference Protocol v2, "Tensor Data"; Triton's extension "binary tensor data"). Nothing is made for each element
-before their number is known to be right.
+Inference Protocol v2, "Tensor Data"; Triton's extension "binary tensor data"), which is how the machines that this runs
+on have numbers in memory. Nothing is made for each element before their number is known to be right.
 """
 
 import math
@@ -14,9 +14,8 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from serving.engine.assemble import row_bytes
 from serving.engine.request import Rows
-from serving.package.manifest import NUMPY_TYPES, InputSpec
+from serving.package.manifest import NUMPY_TYPES, InputSpec, OutputSpec
 from serving.package.text import TextTooLongError
 from serving.repository.version import Version
 from serving.status import StatusError, invalid, shown
@@ -98,10 +97,10 @@ def read(found: Input, version: Version, max_words: int) -> tuple[Rows, int]:
         return texts, sum(map(len, texts))
     if not isinstance(data, bytes):
         data = _packed(found, _typed(found, data, rows))
-    width = _width(spec)
-    if len(data) != rows * width:
+    each = width(spec)
+    if len(data) != rows * each:
         raise invalid(
-            f"{found.where}: {len(data)} bytes of raw data, expected {rows * width} "
+            f"{found.where}: {len(data)} bytes of raw data, expected {rows * each} "
             f"({spec.datatype} {[rows, *spec.shape[1:]]})"
         )
     check_values(data, spec, found.place)
@@ -131,10 +130,16 @@ def check_values(data: bytes, spec: InputSpec, place: int) -> None:
         raise invalid(f"inputs[{place}] ({spec.name}): row {row}: element {element} {what}")
 
 
+@lru_cache(maxsize=1024)
+def width(spec: InputSpec | OutputSpec) -> int:
+    """Bytes of one row of a tensor of numbers."""
+    return int(np.dtype(NUMPY_TYPES[spec.datatype]).itemsize) * math.prod(spec.shape[1:])
+
+
 def raw(data: npt.NDArray[Any]) -> bytes:
-    """An output's elements as raw bytes, row-major and little-endian."""
+    """An output's elements as raw bytes."""
     if data.dtype != np.object_:
-        return data.astype(data.dtype.newbyteorder("<"), copy=False).tobytes()
+        return data.tobytes()
     parts: list[bytes] = []
     for element in plain_bytes(data):
         parts += (_LENGTH.pack(len(element)), element)
@@ -144,11 +149,6 @@ def raw(data: npt.NDArray[Any]) -> bytes:
 def plain_bytes(data: npt.NDArray[Any]) -> list[bytes]:
     """The elements of a BYTES output in row-major order."""
     return [element.encode() if isinstance(element, str) else element for element in data.ravel().tolist()]
-
-
-@lru_cache(maxsize=1024)
-def _width(spec: InputSpec) -> int:
-    return row_bytes(spec)
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
@@ -242,7 +242,7 @@ def _packed(found: Input, values: Typed) -> bytes:
     except OverflowError:
         element, value = next((i, value) for i, value in enumerate(values) if not _in_range(value, datatype))
         raise invalid(f"{_element(found, element)}: {shown(str(value))} is beyond the range of {datatype}") from None
-    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+    return array.tobytes()
 
 
 def _in_range(value: Any, datatype: str) -> bool:

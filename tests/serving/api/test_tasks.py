@@ -39,8 +39,7 @@ def models(metrics: Metrics) -> Iterator[Models]:
     with asyncio.Runner() as runner:
 
         async def load() -> Models:
-            models = packages.open_models(metrics=metrics)
-            return models
+            return packages.open_models(metrics=metrics)
 
         models = runner.run(load())
         yield models

@@ -8,9 +8,10 @@ import pytest
 
 from serving.metrics import Metrics
 from serving.repository import disk
-from serving.repository.control import Control, Entry, Mode
+from serving.repository.control import Control, Mode
 from serving.repository.disk import LoadError, RepositoryError
 from serving.repository.routing import Routing, Wanted
+from serving.repository.state import Entry
 from serving.repository.version import Prepared
 from serving.status import Code, StatusError
 from tests.serving.packages import controlled, copy, edit, value
@@ -379,6 +380,15 @@ def test_a_model_is_loaded_and_unloaded_by_request(tmp_path: Path) -> None:
     assert value(stage.metrics, "triptych_model_ready", model=PRICE, version="2") is None
     stage.control.load(PRICE)
     assert stage.routing().default == 2
+
+
+def test_the_same_package_is_tried_out_once(tmp_path: Path) -> None:
+    stage = explicit(tmp_path)
+    for _ in range(3):
+        stage.control.load(PRICE)
+        stage.control.unload(PRICE)
+    assert stage.tried == [1]
+    assert len(stage.fleet.prepared) == 1
 
 
 def test_a_request_is_told_what_could_not_be_served_and_may_try_again(tmp_path: Path) -> None:

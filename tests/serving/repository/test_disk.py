@@ -1,7 +1,9 @@
 """Packages on disk: what is found, and every way in which a package can be damaged before it is loaded."""
 
+import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import pytest
 
 from serving.package.manifest import digest
-from serving.repository.disk import LoadError, RepositoryError, read, scan
+from serving.repository.disk import LoadError, RepositoryError, fingerprint, read, scan
 from tests.serving import packages
 
 
@@ -187,3 +189,94 @@ def test_every_file_that_the_manifest_names_is_verified(tmp_path: Path, folder: 
 def test_files_for_people_are_outside_of_every_checksum(tmp_path: Path, folder: Path) -> None:
     (folder / "run.json").write_text(json.dumps({"seconds": -1}))
     assert read(tmp_path, folder, "house_price", 1).manifest.version == 1
+
+
+def test_the_digest_is_that_of_the_manifest(tmp_path: Path, folder: Path) -> None:
+    first = read(tmp_path, folder, "house_price", 1).digest
+    assert first == hashlib.sha256((folder / "model.json").read_bytes()).hexdigest()
+    (folder / "run.json").write_text("{}")
+    assert read(tmp_path, folder, "house_price", 1).digest == first
+    packages.edit(folder, lambda manifest: manifest["metrics"].update(more=1))
+    assert read(tmp_path, folder, "house_price", 1).digest != first
+
+
+def test_a_package_larger_than_any_model_is_refused_without_being_read(tmp_path: Path, folder: Path) -> None:
+    os.truncate(folder / "model.onnx", 3 * 1024**3)
+    packages.edit(folder, lambda manifest: manifest["files"]["model.onnx"].update(bytes=3 * 1024**3))
+    assert refusal(tmp_path) == ("load_error", "model.json: files have 3221225472 bytes, more than 2147483648")
+
+
+def test_many_names_of_one_large_file_are_refused_without_being_read(tmp_path: Path, folder: Path) -> None:
+    (folder / "large").touch()
+    os.truncate(folder / "large", 10**9)
+    many = {f"l{i}": {"bytes": 10**9, "sha256": "0" * 64} for i in range(1000)}
+    for name in many:
+        (folder / name).symlink_to("large")
+    packages.edit(folder, lambda manifest: manifest["files"].update(many))
+    assert "more than 2147483648" in refusal(tmp_path)[1]
+
+
+def test_a_half_copied_folder_is_refused_until_it_is_whole(tmp_path: Path, folder: Path) -> None:
+    whole = {file: (folder / file).read_bytes() for file in ("model.json", "model.onnx")}
+    for file in whole:
+        (folder / file).unlink()
+    assert scan(tmp_path) == {"house_price": {1: folder}}
+    assert refusal(tmp_path)[0] == "load_error"
+    for file, data in whole.items():
+        for part in (0, len(data) // 2, len(data) - 2):
+            (folder / file).write_bytes(data[:part])
+            assert refusal(tmp_path)[0] in ("load_error", "checksum")
+        (folder / file).write_bytes(data)
+    read(tmp_path, folder, "house_price", 1)
+
+
+# Fingerprints.
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: (folder / "model.onnx").write_bytes(b""),
+        lambda folder: os.utime(folder / "model.onnx", ns=(0, 1)),
+        lambda folder: (folder / "model.json").unlink(),
+        lambda folder: (folder / "words.txt").write_text(""),
+        lambda folder: (folder / "model.json").rename(folder / "model.jso"),
+        lambda folder: replace_alike(folder / "model.json"),
+        lambda folder: link_to_copy(folder / "model.json"),
+        shutil.rmtree,
+    ],
+)
+def test_a_fingerprint_changes_with_the_package(folder: Path, change: Callable[[Path], object]) -> None:
+    mark = fingerprint(folder)
+    assert hash(mark) == hash(fingerprint(folder))
+    change(folder)
+    assert fingerprint(folder) != mark
+
+
+def replace_alike(path: Path) -> None:
+    """Another file of the same size and time."""
+    status = path.stat()
+    copy = path.with_name("copy")
+    shutil.copy(path, copy)
+    os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
+    copy.rename(path)
+
+
+def link_to_copy(path: Path) -> None:
+    path.rename(path.with_name(".kept"))
+    path.symlink_to(".kept")
+
+
+def test_a_fingerprint_does_not_change_by_itself_or_by_what_is_hidden(folder: Path) -> None:
+    mark = fingerprint(folder)
+    (folder / ".tmp").write_text("")
+    (folder / "model.onnx").read_bytes()
+    assert fingerprint(folder) == mark
+
+
+def test_a_fingerprint_of_anything_is_one(tmp_path: Path, folder: Path) -> None:
+    (folder / "loop").symlink_to("loop")
+    (folder / "gone").symlink_to("nowhere")
+    os.mkfifo(folder / "pipe")
+    for path in (folder, tmp_path / "missing", folder / "model.json", folder / "loop"):
+        assert hash(fingerprint(path)) == hash(fingerprint(path))

@@ -3,7 +3,6 @@
 import contextlib
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import onnx
@@ -13,48 +12,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
-from serving.repository import graph, tensors, wire
+from serving.repository import graph, wire
 from serving.repository.disk import LoadError
 from tests.serving import packages
 from tests.serving.packages import DOUBLE, FRAGILE
-
-
-def refusal(model: bytes | ModelProto) -> str:
-    with pytest.raises(LoadError) as caught:
-        graph.check(model if isinstance(model, bytes) else model.SerializeToString())
-    assert caught.value.outcome == "load_error"
-    return str(caught.value)
-
-
-def accept(model: ModelProto) -> None:
-    graph.check(model.SerializeToString())
-
-
-def model_of(*nodes: onnx.NodeProto, functions: list[onnx.FunctionProto] | None = None, **constants: Any) -> ModelProto:
-    made = helper.make_graph(
-        nodes,
-        "tiny",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2])],
-        [
-            value if isinstance(value, TensorProto) else numpy_helper.from_array(np.asarray(value), name)
-            for name, value in constants.items()
-        ],
-    )
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
-    return helper.make_model(made, opset_imports=opsets, ir_version=9, functions=functions or [])
-
-
-ADD = helper.make_node("Add", ["x", "x"], ["y"])
-
-
-def body(*nodes: onnx.NodeProto, tensors: list[TensorProto] | None = None) -> GraphProto:
-    return helper.make_graph(nodes, "body", [], [], tensors)
-
-
-def branches(inner: GraphProto) -> onnx.NodeProto:
-    return helper.make_node("If", ["x"], ["y"], "choice", then_branch=inner, else_branch=inner)
-
+from tests.serving.repository.graphs import ADD, accept, body, branches, maker, model_of, refusal
 
 # What is good.
 
@@ -70,51 +32,6 @@ def test_shipped_graphs_pass_and_cost_next_to_nothing(name: str) -> None:
 def test_small_graphs_pass() -> None:
     graph.check(DOUBLE)
     graph.check(FRAGILE)
-
-
-VALUES = {
-    TensorProto.FLOAT: [1.5, 2.5, -1.0],
-    TensorProto.COMPLEX64: [1 + 2j, 3 - 1j, 0j],
-    TensorProto.COMPLEX128: [1 + 2j, 3 - 1j, 0j],
-    TensorProto.BOOL: [True, False, True],
-    TensorProto.STRING: [b"a", b"", b"c" * 300],
-}
-
-
-@pytest.mark.parametrize("shape", [[3], [3, 1], [], [0], [2, 0]])
-@pytest.mark.parametrize("number", sorted(tensors._TYPES))
-def test_every_way_to_store_a_tensor_passes(number: int, shape: list[int]) -> None:
-    """Held against the library: whatever it writes is as large as it says."""
-    elements = int(np.prod(shape, dtype=int))
-    values = (VALUES.get(number) or [1, 0, 1])[:elements]
-    typed = helper.make_tensor("t", number, shape, values)
-    accept(model_of(ADD, t=typed))
-    if number != TensorProto.STRING:
-        raw = TensorProto(name="t", data_type=number, dims=shape, raw_data=numpy_helper.to_array(typed).tobytes())
-        if number in (21, 22, 23, 25, 26):
-            per_byte = 8 // tensors._TYPES[number].bits
-            raw.raw_data = bytes(-(-elements // per_byte))
-        accept(model_of(ADD, t=raw))
-        raw.raw_data += b"\0"
-        assert "tensor 't' of" in refusal(model_of(ADD, t=raw))
-
-
-def test_all_data_types_of_the_library_that_onnx_runtime_may_know_are_known() -> None:
-    known = {number: name for name, number in TensorProto.DataType.items() if number}
-    assert {number: kind.name for number, kind in tensors._TYPES.items()}.items() <= known.items()
-
-
-def test_unpacked_numbers_are_as_good_as_packed_ones() -> None:
-    shape = b"\x38\x03\x38\x04"  # int64_data, one by one
-    dims = b"\x08\x02"
-    tensor = dims + b"\x10\x07" + shape + b"\x42\x01t"
-    framed = b"\x2a" + bytes([len(tensor)]) + tensor
-    node = helper.make_node("ConstantOfShape", ["t"], ["y"]).SerializeToString()
-    inner = b"\x0a" + bytes([len(node)]) + node + framed
-    model = b"\x3a" + bytes([len(inner)]) + inner
-    assert onnx.load_from_string(model).graph.initializer[0].int64_data == [3, 4]
-    graph.check(model)
-    graph.check(model.replace(shape, b"\x3a\x02\x03\x04"))
 
 
 # What comes from outside.
@@ -251,115 +168,6 @@ def test_functions_too_deep_are_refused() -> None:
     assert "functions that call functions" in refusal(model_of(CALL, functions=[*chain, function("f1000")]))
 
 
-# Sizes.
-
-
-def sized(*dims: int, data_type: int = TensorProto.FLOAT, raw: bytes = b"") -> ModelProto:
-    return model_of(ADD, t=TensorProto(name="t", data_type=data_type, dims=dims, raw_data=raw))
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        (sized(3, raw=bytes(8)), "tensor 't' of 3 FLOAT should hold 12 raw bytes or 3 items, not 8 raw bytes"),
-        (sized(1, raw=bytes(8)), "tensor 't' of 1 FLOAT should hold 4 raw bytes or 1 items, not 8 raw bytes"),
-        (sized(10**6), "tensor 't' of 1000000 FLOAT should hold 4000000 raw bytes or 1000000 items, not 0 raw bytes"),
-        (sized(-1, raw=bytes(4)), "tensor 't' has the shape [-1]"),
-        (sized(2**62, 4), "tensor 't' has the shape [4611686018427387904, 4]"),
-        (sized(2**32, 2**32, 0), "tensor 't' has the shape [4294967296, 4294967296, 0]"),
-        (sized(2**29 + 1), "tensor 't' has the shape [536870913], which is more than 2147 MB"),
-        (sized(*[1] * 65, raw=bytes(4)), "tensor 't' has more than 64 dimensions"),
-        (sized(1, data_type=0, raw=b"1"), "tensor 't' is of data type 0"),
-        (sized(1, data_type=99, raw=b"1"), "tensor 't' is of data type 99"),
-        (sized(1, data_type=TensorProto.STRING, raw=bytes(8)), "tensor 't' has raw bytes for its strings"),
-    ],
-    ids=lambda value: value[:40] if isinstance(value, str) else "",
-)
-def test_a_tensor_that_is_not_as_large_as_it_says_is_refused(model: ModelProto, message: str) -> None:
-    assert refusal(model).startswith(message)
-
-
-@pytest.mark.parametrize("field", ["float_data", "int32_data", "double_data"])
-def test_a_tensor_with_items_of_another_kind_is_refused(field: str) -> None:
-    tensor = TensorProto(name="t", data_type=TensorProto.INT64, dims=[2])
-    getattr(tensor, field).extend([1, 2])
-    assert "tensor 't' of 2 INT64 should hold" in refusal(model_of(ADD, t=tensor))
-
-
-def test_a_sparse_tensor_that_is_large_once_it_is_not_sparse_is_refused() -> None:
-    values = numpy_helper.from_array(np.ones(1, np.float32), "v")
-    indices = numpy_helper.from_array(np.zeros(1, np.int64), "i")
-    for dims, good in (([1000, 1000], True), ([10**6, 10**6], False)):
-        sparse = onnx.SparseTensorProto(values=values, indices=indices, dims=dims)
-        model = model_of(helper.make_node("Constant", [], ["y"], sparse_value=sparse))
-        if good:
-            accept(model)
-        else:
-            assert "a sparse tensor has the shape [1000000, 1000000]" in refusal(model)
-
-
-def maker(operator: str, inputs: list[str], **attributes: Any) -> onnx.NodeProto:
-    return helper.make_node(operator, inputs, ["y"], "bomb", **attributes)
-
-
-DOUBLE_ZERO = numpy_helper.from_array(np.zeros(1), "")
-LARGE = np.array([50_000, 50_000])
-
-
-@pytest.mark.parametrize(
-    ("node", "constants", "bytes_"),
-    [
-        (maker("ConstantOfShape", ["s"]), {"s": LARGE}, "10 GB"),
-        (maker("ConstantOfShape", ["s"], value=DOUBLE_ZERO), {"s": LARGE}, "20 GB"),
-        (maker("ConstantOfShape", ["s"]), {"s": [2**62, 2**62]}, "more bytes than there are"),
-        (maker("Expand", ["one", "s"]), {"s": LARGE, "one": np.float32(1)}, "10 GB"),
-        (maker("Expand", ["x", "s"]), {"s": LARGE}, "2500 MB"),
-        (maker("Tile", ["block", "s"]), {"s": [10**4, 10**4], "block": np.zeros((9, 9))}, "65 GB"),
-        (maker("Resize", ["x", "", "", "s"]), {"s": [1, 3, 10**5, 10**5]}, "30 GB"),
-        (maker("Pad", ["x", "s"]), {"s": [0, 0, 10**5, 10**5]}, "10000 MB"),
-        (maker("Pad", ["x"], pads=[10**5, 10**5, 0, 0]), {}, "10000 MB"),
-        (maker("Range", ["a", "b", "c"]), {"a": 0, "b": -(10**12), "c": -1}, "8000 GB"),
-        (maker("OneHot", ["x", "d", "v"]), {"d": 10**10}, "10 GB"),
-        (maker("HannWindow", ["s"]), {"s": 10**10}, "10 GB"),
-        (maker("MelWeightMatrix", ["a", "b", "c"]), {"a": 10**5, "b": 10**5}, "40 GB"),
-        (maker("RandomNormal", [], shape=[10**5, 10**5]), {}, "40 GB"),
-        (maker("ConstantOfShape", ["s"]), {"s": np.array([10**6, 10**6], np.int64)}, "4000 GB"),
-    ],
-    ids=lambda value: value.op_type if isinstance(value, onnx.NodeProto) else "",
-)
-def test_a_node_that_makes_too_much_out_of_constants_is_refused(
-    node: onnx.NodeProto, constants: dict[str, Any], bytes_: str
-) -> None:
-    message = f"node 'bomb' ('{node.op_type}') makes {bytes_} or more out of constants; the limit is 1074 MB"
-    assert refusal(model_of(node, **constants)) == message
-    assert refusal(model_of(branches(body(node)), **constants)) == message, "constants of a graph are seen within"
-
-
-def test_shapes_may_come_from_constant_nodes_that_stand_behind() -> None:
-    for attributes in (
-        {"value": numpy_helper.from_array(LARGE)},
-        {"value_ints": [50_000, 50_000]},
-        {"value_int": 10**10},
-    ):
-        shape = helper.make_node("Constant", [], ["s"], **attributes)
-        assert "makes" in refusal(model_of(maker("ConstantOfShape", ["s"]), shape))
-
-
-def test_many_small_ones_add_up() -> None:
-    def nodes(count: int) -> list[onnx.NodeProto]:
-        return [helper.make_node("ConstantOfShape", ["s"], [f"y{i}"]) for i in range(count)]
-
-    accept(model_of(*nodes(26), s=[10**7]))
-    assert "node 'y26' ('ConstantOfShape') makes 40 MB or more" in refusal(model_of(*nodes(27), s=[10**7]))
-
-
-def test_shapes_that_are_found_out_later_pass() -> None:
-    accept(model_of(maker("Expand", ["x", "s"]), s=[-1, 1]))
-    accept(model_of(maker("ConstantOfShape", ["s"]), s=[0, 10**9]))
-    accept(model_of(maker("ConstantOfShape", ["x"])))
-    accept(model_of(maker("Range", ["a", "b", "c"]), a=0, b=10**12, c=0))
-
-
 def nested(depth: int) -> ModelProto:
     inner = body()
     for _ in range(depth - 2):
@@ -394,7 +202,7 @@ def test_an_attribute_of_two_parts_is_refused(kind: str) -> None:
 
 
 def test_an_attribute_given_twice_is_refused() -> None:
-    node = maker("ConstantOfShape", ["s"], value=DOUBLE_ZERO)
+    node = maker("ConstantOfShape", ["s"], value=numpy_helper.from_array(np.zeros(1)))
     node.attribute.append(node.attribute[0])
     assert "has attribute 'value' twice" in refusal(model_of(node))
 
@@ -486,11 +294,13 @@ def edited(model: bytes, edits: list[Edit]) -> bytes:
 
 
 @given(st.sampled_from(SEEDS), EDITS)
-@settings(max_examples=400, deadline=2000)
+@settings(max_examples=1000, deadline=None)
 @example(DOUBLE, [("replace", 0, b"")])
 def test_whatever_is_done_to_a_model_it_passes_or_is_refused(model: bytes, edits: list[Edit]) -> None:
+    started = time.process_time()
     with contextlib.suppress(LoadError):
         graph.check(edited(model, edits))
+    assert time.process_time() - started < 2
 
 
 def tensors_of(made: GraphProto | onnx.FunctionProto) -> list[TensorProto]:
@@ -513,7 +323,7 @@ PLACES: list[Callable[[TensorProto], ModelProto]] = [
 
 
 @given(st.sampled_from([place(outside("t")).SerializeToString() for place in PLACES]), EDITS)
-@settings(max_examples=300, deadline=2000)
+@settings(max_examples=600, deadline=None)
 def test_what_the_library_sees_of_data_outside_is_never_missed(model: bytes, edits: list[Edit]) -> None:
     data = edited(model, edits)
     try:

@@ -1,6 +1,5 @@
 """All models of a folder: the good are served, the bad reported, and a request finds its version."""
 
-import asyncio
 import logging
 import shutil
 import time
@@ -21,7 +20,17 @@ from serving.repository.routing import Routing, Wanted
 from serving.repository.version import Version
 from serving.status import Code, StatusError
 from tests.serving import packages
-from tests.serving.packages import change_graph, controlled, copy, edit, new_models, open_models, replace_model, value
+from tests.serving.packages import (
+    change_graph,
+    controlled,
+    copy,
+    double_prices,
+    edit,
+    new_models,
+    open_models,
+    replace_model,
+    value,
+)
 
 pytestmark = pytest.mark.asyncio
 
@@ -258,15 +267,6 @@ class Swap:
         )
 
 
-def double_prices(folder: Path) -> None:
-    def change(graph: onnx.GraphProto) -> None:
-        graph.node[-1].output[0] = "half"
-        graph.node.append(onnx.helper.make_node("Add", ["half", "half"], ["price"], name="double"))
-
-    change_graph(folder, change)
-    edit(folder, lambda m: m["golden"]["outputs"].update(price=[[2 * p] for [p] in m["golden"]["outputs"]["price"]]))
-
-
 async def test_a_swap_is_one_step_and_the_old_version_answers_what_it_took(tmp_path: Path) -> None:
     swap = Swap(tmp_path)
     old = swap.models.resolve("house_price", "")
@@ -292,14 +292,13 @@ async def test_an_old_version_is_let_go_with_its_last_request(tmp_path: Path) ->
     swap.publish()
     swap.withdraw(1)
     assert old() is not None, "it has something to answer"
-    while old() is not None:
-        await asyncio.sleep(0)
+    await swap.models.close()
     assert len(answers) == 1
+    assert old() is None, "and without the collector's help"
     assert (
         value(swap.metrics, "triptych_model_info", model="house_price", version="1", provider=CPU, task="regression")
         is None
     )
-    await swap.models.close()
 
 
 async def test_labels_name_versions(tmp_path: Path) -> None:

@@ -10,15 +10,25 @@ import pytest
 from onnx import TensorProto
 
 from serving.engine.device import CPU, Device
-from serving.package.manifest import Golden, Manifest, Tolerance
-from serving.repository import verify
-from serving.repository.disk import LoadError, Package, read
+from serving.engine.engine import Runner
+from serving.engine.request import Request
+from serving.package.manifest import Golden, InputSpec, Manifest, OutputSpec, Tolerance
+from serving.repository import disk, verify
+from serving.repository.disk import LoadError, Package
 from tests.serving import packages
 from tests.serving.packages import DOUBLE, change_graph, edit, graph, manifest
 
 DEVICE = Device(CPU)
 
 Json = dict[str, Any]
+
+
+def read(models: Path, name: str) -> Package:
+    return disk.read(models, models / name / "1", name, 1)
+
+
+def packed(manifest: Manifest, model: bytes) -> Package:
+    return Package(manifest, model, "")
 
 
 def refusal(package: Package, max_batch_rows: int = 4) -> tuple[str, str]:
@@ -29,7 +39,7 @@ def refusal(package: Package, max_batch_rows: int = 4) -> tuple[str, str]:
 
 @pytest.mark.parametrize("name", packages.NAMES)
 def test_shipped_packages_verify(name: str) -> None:
-    package = read(packages.SHIPPED, name, 1)
+    package = read(packages.SHIPPED, name)
     runner, cost, batch_rows = verify.load(package, DEVICE, 16)
     assert 1 <= batch_rows <= 16
     assert runner.session.provider == CPU
@@ -38,7 +48,7 @@ def test_shipped_packages_verify(name: str) -> None:
 
 
 def test_a_tiny_package_verifies() -> None:
-    assert verify.load(Package(manifest(), DOUBLE), DEVICE, 4).runner.manifest == manifest()
+    assert verify.load(packed(manifest(), DOUBLE), DEVICE, 4).runner.manifest == manifest()
 
 
 @pytest.mark.parametrize(
@@ -62,6 +72,44 @@ def test_every_power_of_two_and_the_full_batch_are_warmed(golden: int, most: int
     assert verify._batch_sizes(golden, most) == sizes
 
 
+def test_every_step_is_told_in_order() -> None:
+    steps: list[str] = []
+    verify.load(packed(manifest(), DOUBLE), DEVICE, 4, steps.append)
+    assert steps == ["static", "session", "signature", "golden", "warm-up"]
+    steps.clear()
+    golden = Golden({CPU: Tolerance(0, 0)}, {"x": [[1.0, 2.0]]}, {"y": [[2.0, 5.0]]})
+    with pytest.raises(LoadError):
+        verify.load(packed(manifest(golden=golden), DOUBLE), DEVICE, 4, steps.append)
+    assert steps == ["static", "session", "signature"]
+
+
+def rows_run(monkeypatch: pytest.MonkeyPatch, package: Package, seconds: Callable[[int], float]) -> list[int]:
+    """Sizes of the batches that are tried where batches take so long."""
+    tried: list[int] = []
+
+    def timed(runner: Runner, request: Request) -> float:
+        tried.append(request.rows)
+        return seconds(request.rows)
+
+    monkeypatch.setattr(verify, "_timed", timed)
+    verify.load(package, DEVICE, 256)
+    return [rows for rows, _ in itertools.groupby(tried)]
+
+
+def test_batches_that_bring_nothing_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = read(packages.SHIPPED, "house_price")
+    assert rows_run(monkeypatch, package, lambda rows: 1.0) == [10, 1, 2, 4, 8, 16, 32, 64, 128, 256]
+    assert rows_run(monkeypatch, package, lambda rows: float(rows)) == [10, 1, 2, 4, 8, 16, 32, 64]
+
+
+def test_batches_of_large_rows_have_fewer_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = packed(manifest(), DOUBLE)
+    monkeypatch.setattr(verify, "MAX_BATCH_BYTES", 8 * 10)
+    assert rows_run(monkeypatch, package, lambda rows: 1.0) == [1, 2, 4, 8, 10]
+    monkeypatch.setattr(verify, "MAX_BATCH_BYTES", 1)
+    assert rows_run(monkeypatch, package, lambda rows: 1.0) == [1]
+
+
 # The golden examples.
 
 
@@ -83,7 +131,7 @@ def nudge(name: str, by: float) -> Callable[[Json], None]:
 def test_a_golden_output_that_is_off_is_named(tmp_path: Path, name: str, output: str, at: str) -> None:
     folder = packages.copy(tmp_path, name)
     edit(folder, nudge(output, 1e-2))
-    outcome, message = refusal(read(tmp_path, name, 1))
+    outcome, message = refusal(read(tmp_path, name))
     assert outcome == "golden"
     assert message.startswith(f"golden example 3: {output}{at} is ")
     assert message.endswith("within 1e-05 + 1e-05 of it")
@@ -91,14 +139,14 @@ def test_a_golden_output_that_is_off_is_named(tmp_path: Path, name: str, output:
 
 def test_a_golden_output_within_tolerance_passes(tmp_path: Path) -> None:
     edit(packages.copy(tmp_path, "sentiment"), nudge("probability", 5e-6))
-    verify.load(read(tmp_path, "sentiment", 1), DEVICE, 4)
+    verify.load(read(tmp_path, "sentiment"), DEVICE, 4)
 
 
 def test_tolerance_is_relative_to_the_golden_value_too() -> None:
     golden = Golden({CPU: Tolerance(0, 1e-3)}, {"x": [[500.0, 500.0]]}, {"y": [[1000.9, 999.1]]})
-    verify.load(Package(manifest(golden=golden), DOUBLE), DEVICE, 4)
+    verify.load(packed(manifest(golden=golden), DOUBLE), DEVICE, 4)
     golden = Golden({CPU: Tolerance(0, 1e-3)}, {"x": [[500.0, 500.0]]}, {"y": [[1000.0, 998.9]]})
-    assert refusal(Package(manifest(golden=golden), DOUBLE)) == (
+    assert refusal(packed(manifest(golden=golden), DOUBLE)) == (
         "golden",
         "golden example 0: y[1] is 1000.0, expected 998.9 within 0 + 0.001 of it",
     )
@@ -107,7 +155,7 @@ def test_tolerance_is_relative_to_the_golden_value_too() -> None:
 @pytest.mark.parametrize(("wanted", "passes"), [([None, 4.0], True), ([2.0, None], False), ([None, None], False)])
 def test_nan_agrees_with_nan_alone(wanted: list[float | None], passes: bool) -> None:
     golden = Golden({CPU: Tolerance(1, 1)}, {"x": [[None, 2.0]]}, {"y": [wanted]})
-    package = Package(manifest(golden=golden), DOUBLE)
+    package = packed(manifest(golden=golden), DOUBLE)
     if passes:
         verify.load(package, DEVICE, 4)
     else:
@@ -117,7 +165,7 @@ def test_nan_agrees_with_nan_alone(wanted: list[float | None], passes: bool) -> 
 @pytest.mark.parametrize("tolerance", [{}, {"CUDAExecutionProvider": {"atol": 1, "rtol": 1}}])
 def test_a_device_without_a_tolerance_is_refused(tmp_path: Path, tolerance: Json) -> None:
     edit(packages.copy(tmp_path), lambda manifest: manifest["golden"].update(tolerance=tolerance))
-    assert refusal(read(tmp_path, "house_price", 1)) == ("golden", f"the manifest gives no tolerance for {CPU}")
+    assert refusal(read(tmp_path, "house_price")) == ("golden", f"the manifest gives no tolerance for {CPU}")
 
 
 def replace_golden(kind: str, tensor: str, values: list[Any]) -> Callable[[Json], None]:
@@ -148,13 +196,13 @@ def test_golden_values_that_are_not_of_their_tensor_are_refused(
     tmp_path: Path, kind: str, tensor: str, values: list[Any]
 ) -> None:
     edit(packages.copy(tmp_path), replace_golden(kind, tensor, values))
-    assert refusal(read(tmp_path, "house_price", 1))[0] == "golden"
+    assert refusal(read(tmp_path, "house_price"))[0] == "golden"
 
 
 @pytest.mark.parametrize("text", [None, 7, ["a", "b"], {}])
 def test_golden_texts_that_are_none_are_refused(tmp_path: Path, text: object) -> None:
     edit(packages.copy(tmp_path, "sentiment"), replace_golden("inputs", "text", [text]))
-    assert refusal(read(tmp_path, "sentiment", 1))[0] == "golden"
+    assert refusal(read(tmp_path, "sentiment"))[0] == "golden"
 
 
 def test_a_graph_whose_rows_depend_on_their_neighbours_is_refused() -> None:
@@ -164,7 +212,7 @@ def test_a_graph_whose_rows_depend_on_their_neighbours_is_refused() -> None:
         ("Add", ["centred", "x"], ["y"], {}),
     ]
     golden = Golden({CPU: Tolerance(1e-6, 1e-6)}, {"x": [[0.0, 0.0], [2.0, 2.0]]}, {"y": [[-1.0, -1.0], [3.0, 3.0]]})
-    outcome, message = refusal(Package(manifest(golden=golden), graph(nodes, {"x": ["N", 2]}, {"y": ["N", 2]})))
+    outcome, message = refusal(packed(manifest(golden=golden), graph(nodes, {"x": ["N", 2]}, {"y": ["N", 2]})))
     assert outcome == "golden"
     assert "golden example 0: y[0] is 0.0, expected -1.0" in message
 
@@ -177,7 +225,7 @@ def test_a_graph_that_drops_rows_is_refused() -> None:
     ]
     model = graph(nodes, {"x": ["N", 2]}, {"y": ["N", 2]})
     golden = Golden({CPU: Tolerance(1, 1)}, {"x": [[1.0, 1.0], [0.0, 0.0], [1.0, 1.0]]}, {"y": [[1.0, 1.0]] * 3})
-    assert refusal(Package(manifest(golden=golden), model)) == (
+    assert refusal(packed(manifest(golden=golden), model)) == (
         "golden",
         "it can't compute 3 golden rows: output y has shape (2, 2) for a batch of 3 rows",
     )
@@ -235,7 +283,7 @@ def test_a_graph_of_another_signature_is_refused(
     tmp_path: Path, name: str, change: Callable[[onnx.GraphProto], None], message: str
 ) -> None:
     change_graph(packages.copy(tmp_path, name), change)
-    assert refusal(read(tmp_path, name, 1)) == ("signature", message)
+    assert refusal(read(tmp_path, name)) == ("signature", message)
 
 
 @pytest.mark.parametrize(
@@ -259,17 +307,101 @@ def test_a_manifest_of_another_signature_is_refused(
     tmp_path: Path, change: Callable[[Json], None], message: str
 ) -> None:
     edit(packages.copy(tmp_path), change)
-    outcome, found = refusal(read(tmp_path, "house_price", 1))
+    outcome, found = refusal(read(tmp_path, "house_price"))
     assert outcome == "signature"
     assert found.startswith(message)
 
 
 def test_a_text_graph_whose_manifest_forgets_its_layout_is_refused(tmp_path: Path) -> None:
     edit(packages.copy(tmp_path, "topic"), lambda manifest: manifest["inputs"][0].pop("layout"))
-    assert refusal(read(tmp_path, "topic", 1)) == (
+    assert refusal(read(tmp_path, "topic")) == (
         "signature",
         "input text: the manifest implies tensor(string) ['N'], the graph has tensor(string) [1]",
     )
+
+
+def swap_words(found: onnx.GraphProto) -> None:
+    encoder = next(node for node in found.node if node.op_type == "LabelEncoder")
+    words = next(attribute for attribute in encoder.attribute if attribute.name == "keys_strings")
+    words.strings[:] = [*words.strings[1:], words.strings[0]]
+
+
+def swap_weights(found: onnx.GraphProto) -> None:
+    weights = next(tensor for tensor in found.initializer if tensor.name == "network/MatMul_1.B")
+    table = onnx.numpy_helper.to_array(weights)
+    weights.CopyFrom(onnx.numpy_helper.from_array(table[::-1], weights.name))
+
+
+@pytest.mark.parametrize("change", [swap_words, swap_weights])
+@pytest.mark.parametrize("name", ["sentiment", "topic"])
+def test_a_vocabulary_out_of_step_with_its_weights_is_refused(
+    tmp_path: Path, name: str, change: Callable[[onnx.GraphProto], None]
+) -> None:
+    change_graph(packages.copy(tmp_path, name), change)
+    outcome, message = refusal(read(tmp_path, name))
+    assert outcome == "golden"
+    assert message.startswith("golden example ")
+
+
+def test_an_output_that_the_manifest_forgets_is_refused(tmp_path: Path) -> None:
+    def forget(manifest: Json) -> None:
+        manifest["outputs"].pop()
+        manifest["golden"]["outputs"].pop("known_words")
+
+    edit(packages.copy(tmp_path, "topic"), forget)
+    assert refusal(read(tmp_path, "topic")) == (
+        "signature",
+        "output known_words: the manifest implies none, the graph has tensor(float) ['N']",
+    )
+
+
+# What is refused before ONNX Runtime sees it.
+
+
+def test_rules_for_graphs_come_before_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(verify, "Session")
+    model = onnx.load_from_string(DOUBLE)
+    model.graph.initializer.add(name="w", data_type=1, dims=[1], data_location=TensorProto.EXTERNAL)
+    outcome, message = refusal(packed(manifest(), model.SerializeToString()))
+    assert outcome == "load_error"
+    assert message.startswith("tensor 'w' keeps its data outside of the graph")
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome", "message"),
+    [
+        (
+            {"outputs": (OutputSpec("y", "FP32", (-1, 4097, 4096)),)},
+            "signature",
+            "model.json: y: a row of shape [4097, 4096] has 67125248 bytes, more than 67108864",
+        ),
+        (
+            {"inputs": (InputSpec("x", "BYTES", (-1, 2**40, 2**40)),)},
+            "signature",
+            f"model.json: x: a row of shape [{2**40}, {2**40}] has {2**83} bytes, more than 67108864",
+        ),
+        (
+            {"inputs": tuple(InputSpec(f"x{i}", "FP32", (-1, 2)) for i in range(257))},
+            "signature",
+            "model.json: 257 inputs, more than 256",
+        ),
+        (
+            {"golden": Golden({CPU: Tolerance(0, 0)}, {"x": [[1.0, 2.0]] * 4097}, {"y": [[2.0, 4.0]] * 4097})},
+            "golden",
+            "model.json: golden has 4097 rows, more than 4096",
+        ),
+    ],
+    ids=["output", "input", "inputs", "golden"],
+)
+def test_a_manifest_that_promises_too_much_is_refused(
+    monkeypatch: pytest.MonkeyPatch, changes: Json, outcome: str, message: str
+) -> None:
+    monkeypatch.delattr(verify, "Session")
+    assert refusal(packed(manifest(**changes), DOUBLE)) == (outcome, message)
+
+
+def test_large_rows_within_the_bounds_pass() -> None:
+    verify.check_static(packed(manifest(outputs=(OutputSpec("y", "FP32", (-1, 4096, 4096)),)), DOUBLE))
 
 
 # What is no graph at all, though its checksum is right.
@@ -288,14 +420,14 @@ def test_a_text_graph_whose_manifest_forgets_its_layout_is_refused(tmp_path: Pat
 def test_a_file_that_is_not_onnx_is_refused(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     folder = packages.copy(tmp_path)
     packages.replace_model(folder, damage((folder / "model.onnx").read_bytes()))
-    outcome, message = refusal(read(tmp_path, "house_price", 1))
+    outcome, message = refusal(read(tmp_path, "house_price"))
     assert outcome == "load_error"
     assert message.startswith("ONNX Runtime can't load it: ")
 
 
 def test_a_graph_with_an_unknown_operator_is_refused() -> None:
     model = graph([("Frobnicate", ["x"], ["y"], {})], {"x": ["N", 2]}, {"y": ["N", 2]})
-    outcome, message = refusal(Package(manifest(), model))
+    outcome, message = refusal(packed(manifest(), model))
     assert outcome == "load_error"
     assert "Frobnicate" in message
 

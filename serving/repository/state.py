@@ -1,0 +1,100 @@
+"""What control knows of a model: the versions that it tried, and what it had served last."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from serving.repository.policy import STABLE, Policy
+from serving.repository.routing import Routing, Wanted
+
+POLICY = 0
+"""Stands for a model's policy among its versions, which are greater."""
+
+READY, UNAVAILABLE = "READY", "UNAVAILABLE"
+
+
+class Entry(NamedTuple):
+    """A version as the repository index has it."""
+
+    name: str
+    version: str
+    """Empty for a model of which no version was tried."""
+    state: str
+    """READY or UNAVAILABLE."""
+    reason: str
+
+
+@dataclass
+class Seen:
+    """A version that was tried, and what came of it."""
+
+    mark: Any
+    """Fingerprint of its folder when it was tried."""
+    folder: Path
+    ready: bool = False
+    digest: str = ""
+    reason: str = ""
+    """Why it, or what has taken its place on the disk since, is not served."""
+    tried_out: bool = False
+
+
+@dataclass
+class Model:
+    """A model."""
+
+    needed: bool = False
+    """Was it there at the start, or served since? Then the server is not ready without it."""
+    wanted: bool = True
+    """Is it to be served at all?"""
+    policy: Policy = field(default_factory=Policy)
+    complaint: str = ""
+    """What is wrong with its policy."""
+    seen: dict[int, Seen] = field(default_factory=dict)
+    marks: dict[int, Any] = field(default_factory=dict)
+    """Fingerprints of its versions, and of its policy as `POLICY`, at the last look."""
+    routing: Routing = field(default_factory=lambda: Routing(needed=False))
+    """As it was committed last."""
+
+    def ready(self, number: int) -> bool:
+        """Was this version verified?"""
+        return number in self.seen and self.seen[number].ready
+
+    def index(self, name: str) -> list[Entry]:
+        """Its entries in the repository index."""
+        entries = [
+            Entry(name, str(number), READY if seen.ready else UNAVAILABLE, seen.reason)
+            for number, seen in self.seen.items()
+        ]
+        return entries or [Entry(name, "", UNAVAILABLE, self.complaint or "not loaded")]
+
+    def failures(self) -> list[str]:
+        """What was refused, and why."""
+        found = [f"version {number}: {seen.reason}" for number, seen in self.seen.items() if seen.reason]
+        return [*found, self.complaint] if self.complaint else found
+
+    def served(self, name: str) -> list[Wanted]:
+        """The packages that it is served from."""
+        seen = [(number, self.seen[number]) for number in self.routing.versions]
+        return [Wanted(str(one.folder), name, number, one.digest) for number, one in seen]
+
+    def route(self, serve: list[int]) -> Routing:
+        """Who answers what, where these versions are served, in order."""
+        labels = {}
+        for label, number in self.policy.labels.items():
+            if number not in serve and self.routing.labels.get(label) in serve:
+                number = self.routing.labels[label]  # until what it should mean is there
+            if number in serve:
+                labels[label] = number
+        candidate = self.policy.candidate if self.policy.candidate in serve else None
+        default = labels.get(STABLE)
+        if STABLE not in self.policy.labels:
+            default = max((number for number in serve if number != candidate), default=None)
+        return Routing(
+            versions=tuple(serve),
+            default=default,
+            labels=labels,
+            candidate=candidate,
+            fraction=self.policy.shadow.fraction if self.policy.shadow is not None and candidate is not None else 0.0,
+            reasons={number: seen.reason for number, seen in self.seen.items() if number not in serve},
+            needed=self.needed or default is not None,
+        )
