@@ -53,13 +53,14 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     TRIPTYCH_MODELS=/models \
+    TRIPTYCH_HTTP_ADDRESS=0.0.0.0:8000 \
     TRIPTYCH_GRPC_ADDRESS=0.0.0.0:8001 \
     TRIPTYCH_METRICS_ADDRESS=0.0.0.0:8002
 
 WORKDIR /app
 # A number, so that Kubernetes can see that it is not root.
 USER 65532:65532
-EXPOSE 8001 8002
+EXPOSE 8000 8001 8002
 
 # Follows the metrics address; http.client, because urllib would send this through a proxy named in the environment.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=120s --retries=3 \

@@ -125,7 +125,7 @@ def test_onnx_runtime_reports_to_nobody(environment):
 
 
 def test_exposed_ports_are_the_ones_listened_on(last, environment):
-    listened = [environment["TRIPTYCH_GRPC_ADDRESS"], environment["TRIPTYCH_METRICS_ADDRESS"]]
+    listened = [environment[f"TRIPTYCH_{name}_ADDRESS"] for name in ("HTTP", "GRPC", "METRICS")]
     assert [f"0.0.0.0:{port}" for port in values("EXPOSE", last)[0].split()] == listened
 
 

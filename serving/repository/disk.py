@@ -24,6 +24,7 @@ MAX_MANIFEST_BYTES: Final = 16 * 1024 * 1024
 MAX_PACKAGE_BYTES: Final = 2 * 1024**3
 """All files of a package. A graph can't be larger, being a Protocol Buffers message (which ends at 2 GiB)."""
 
+# Neither has a dot: hidden entries are no packages.
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
@@ -141,9 +142,9 @@ class _Identity(msgspec.Struct):
 
 
 def _folders(folder: Path) -> list[Path]:
-    """What a folder has of folders that are not hidden; nothing if it has gone meanwhile."""
+    """The folders in a folder; none if it has gone meanwhile."""
     try:
-        return [child for child in folder.iterdir() if not child.name.startswith(".") and child.is_dir()]
+        return [child for child in folder.iterdir() if child.is_dir()]
     except FileNotFoundError:
         return []
 

@@ -71,6 +71,10 @@ def check(model: bytes) -> None:
         raise LoadError("load_error", f"ONNX Runtime can't load it: {MODEL} is no ONNX model, {error}") from error
 
 
+def _key(domain: bytes, operator: bytes) -> Key:
+    return b"" if domain == b"ai.onnx" else domain, operator
+
+
 class _Check:
     def __init__(self, model: bytes) -> None:
         self._wire = Wire(model)
@@ -91,7 +95,7 @@ class _Check:
         if len(graphs) != 1:
             # A parser merges graphs that follow one another: each would have to be judged together with the others.
             raise MalformedError(f"for it has {len(graphs) or 'no'} graph{'s' if graphs else ''}")
-        bodies = [(self._key(*span), span) for span in functions]
+        bodies = [(self._function_key(*span), span) for span in functions]
         self._functions = {key: _Body() for key, _ in bodies}
         for key, span in bodies:
             self._function(key, *span)
@@ -104,12 +108,12 @@ class _Check:
         if self._nodes_of(main, {}, []) > MAX_NODES:
             raise refuse(f"its functions call one another until there are more than {MAX_NODES} nodes")
 
-    def _key(self, start: int, stop: int) -> Key:
+    def _function_key(self, start: int, stop: int) -> Key:
         found = {_FUNCTION_NAME: b"", _FUNCTION_DOMAIN: b""}
         for tag, begin, end, _ in self._wire.fields(start, stop):
             if tag in found:
                 found[tag] = self._wire.data[begin:end]
-        return found[_FUNCTION_DOMAIN], found[_FUNCTION_NAME]
+        return _key(found[_FUNCTION_DOMAIN], found[_FUNCTION_NAME])
 
     def _function(self, key: Key, start: int, stop: int) -> None:
         scope, nodes = Scope(), list[Span]()
@@ -138,7 +142,7 @@ class _Check:
         later: list[Node] = []  # what depends on constants, which may stand behind
         for span in spans:
             node = self._node(*span)
-            key = (b"" if node.domain == b"ai.onnx" else node.domain, node.operator)
+            key = _key(node.domain, node.operator)
             body.nodes += 1
             if key in self._functions:
                 body.calls[key] += 1

@@ -130,7 +130,7 @@ def test_the_service_shows_every_pod_to_the_client(manifests):
     # A headless Service does not translate ports: clients dial what the container listens on.
     assert {port["targetPort"]: port["port"] for port in service["ports"]} == manifests.ports
     protocols = {port["name"]: port["appProtocol"] for port in service["ports"]}
-    assert protocols == {"grpc": "kubernetes.io/h2c", "metrics": "http"}
+    assert protocols == {"http": "http", "grpc": "kubernetes.io/h2c", "metrics": "http"}
 
 
 def test_shutdown_fits_in_the_grace_period(manifests):

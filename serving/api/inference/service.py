@@ -10,6 +10,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from serving.api.call import Call, Routes, Streaming, Unary
 from serving.api.exchange import Backend, Exchange
+from serving.api.fields import LENGTH, VARINT, varint
 from serving.api.inference import about
 from serving.api.inference.asking import Asking, unreadable
 from serving.api.inference.heads import Heads
@@ -23,6 +24,9 @@ _DESCRIPTOR = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 SERVICE: str = _DESCRIPTOR.full_name
 
 METHOD = "ModelInfer"
+
+_FIELD_1 = bytes((1 << 3 | LENGTH,))
+_FIELD_2_TRUE = bytes((2 << 3 | VARINT, 1))
 
 _OVERRIDES = ("config", "file:")
 """Parameters of a load that bring what else lies in the folder."""
@@ -127,11 +131,11 @@ class InferenceService:
                     f"parameters[{shown(parameter)}]: a model is served as it lies in the repository; "
                     "to serve another, put its package there"
                 )
-        self.management.load(name, lambda error: _end(call, error, lambda _: pb.RepositoryModelLoadResponse()))
+        self.management.load(name, lambda error: _end(call, error, lambda _: _done(request)))
 
     def _unload(self, call: Call, request: Any) -> None:
         name = _model_name(request)
-        self.management.unload(name, lambda error: _end(call, error, lambda _: pb.RepositoryModelUnloadResponse()))
+        self.management.unload(name, lambda error: _end(call, error, lambda _: _done(request)))
 
 
 def _answer(handle: Callable[[Any], Any], kind: Any, call: Call, message: bytes) -> None:
@@ -190,6 +194,15 @@ def _model_name(request: Any) -> str:
         return str(request.repository_name)
     _check_repository(request.repository_name)
     return str(request.model_name)
+
+
+def _done(request: Any) -> Any:
+    """Triton's answer is empty; KServe's clients read the model's name in field 1, and true in field 2."""
+    response = pb.RepositoryModelLoadResponse()
+    if not request.model_name:
+        name = request.repository_name.encode()
+        response.MergeFromString(b"".join((_FIELD_1, varint(len(name)), name, _FIELD_2_TRUE)))
+    return response
 
 
 def _check_repository(name: str) -> None:

@@ -72,7 +72,7 @@ def document(routes: Iterable[tuple[str, Iterable[str]]]) -> dict[str, Any]:
         request = InferBody if path.endswith("/infer") else kind.request if kind else None
         for method in methods:
             paths.setdefault(path, {})[method.lower()] = _operation(
-                path, summary, request, kind.response if kind else None
+                method, path, summary, request, kind.response if kind else None
             )
     return {
         "openapi": OPENAPI_VERSION,
@@ -87,11 +87,14 @@ def document(routes: Iterable[tuple[str, Iterable[str]]]) -> dict[str, Any]:
     }
 
 
-def _operation(path: str, summary: str, request: type[Any] | None, response: type[Any] | None) -> dict[str, Any]:
+def _operation(
+    method: str, path: str, summary: str, request: type[Any] | None, response: type[Any] | None
+) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": "The answer."}
     if response is not None:
         answer["content"] = _content(response)
     operation: dict[str, Any] = {
+        "operationId": "_".join([method.lower(), *re.findall(r"\w+", path)]),
         "summary": summary,
         "parameters": [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}

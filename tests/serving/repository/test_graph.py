@@ -49,6 +49,12 @@ def entries_only() -> TensorProto:
     return tensor
 
 
+def place_only() -> TensorProto:
+    tensor = numpy_helper.from_array(np.zeros(2, np.float32), "secret")
+    tensor.data_location = TensorProto.EXTERNAL
+    return tensor
+
+
 def in_sparse() -> onnx.SparseTensorProto:
     return onnx.SparseTensorProto(values=outside(), indices=numpy_helper.from_array(np.zeros(2, np.int64)), dims=[9])
 
@@ -89,6 +95,7 @@ def in_list() -> ModelProto:
     [
         model_of(ADD, secret=outside()),
         model_of(ADD, secret=entries_only()),
+        model_of(ADD, secret=place_only()),
         model_of(helper.make_node("Constant", [], ["y"], value=outside())),
         model_of(helper.make_node("Constant", [], ["y"], sparse_value=in_sparse())),
         model_of(branches(body(tensors=[outside()]))),
@@ -154,6 +161,15 @@ def test_functions_of_the_model_pass() -> None:
 def test_a_function_that_calls_itself_is_refused() -> None:
     assert refusal(model_of(CALL, functions=[function("f0", "f1"), function("f1", "f0")])) == (
         "function 'f0' calls itself"
+    )
+
+
+@pytest.mark.parametrize(("domain", "called"), [("", "ai.onnx"), ("ai.onnx", ""), ("own", "own")])
+def test_a_domain_with_two_names_is_one(domain: str, called: str) -> None:
+    node = helper.make_node("f", ["a"], ["b"], domain=called)
+    function = helper.make_function(domain, "f", ["a"], ["b"], [node], [helper.make_opsetid("", 17)])
+    assert refusal(model_of(ADD, helper.make_node("f", ["x"], ["z"], domain=called), functions=[function])) == (
+        "function 'f' calls itself"
     )
 
 
@@ -235,6 +251,12 @@ def framed(tag: int, content: bytes) -> bytes:
         length += bytes([size & 0x7F | 0x80])
         size >>= 7
     return bytes([tag]) + length + bytes([size]) + content
+
+
+@pytest.mark.parametrize("run", [b"\x40", b"\x40\x80", b"\x4a", b"\x4a\x05ab", b"\x4a\x80", b"\x3d\x00\x00"])
+@pytest.mark.parametrize("rest", [b"", b"\x12\x01y"])
+def test_a_list_that_is_cut_off_is_refused(run: bytes, rest: bytes) -> None:
+    assert "ONNX Runtime can't load it" in refusal(framed(0x3A, framed(0x0A, framed(0x2A, run) + rest)))
 
 
 @pytest.mark.parametrize(

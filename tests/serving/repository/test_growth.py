@@ -21,6 +21,7 @@ LARGE = np.array([50_000, 50_000])
         (maker("ConstantOfShape", ["s"]), {"s": [2**62, 2**62]}, "more bytes than there are"),
         (maker("Expand", ["one", "s"]), {"s": LARGE, "one": np.float32(1)}, "10 GB"),
         (maker("Expand", ["x", "s"]), {"s": LARGE}, "2500 MB"),
+        (maker("Expand", ["x", "s"]), {"s": [-1, 10**10, -1]}, "10 GB"),
         (maker("Tile", ["block", "s"]), {"s": [10**4, 10**4], "block": np.zeros((9, 9))}, "65 GB"),
         (maker("Resize", ["x", "", "", "s"]), {"s": [1, 3, 10**5, 10**5]}, "30 GB"),
         (maker("Pad", ["x", "s"]), {"s": [0, 0, 10**5, 10**5]}, "10000 MB"),

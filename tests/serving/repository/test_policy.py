@@ -1,5 +1,6 @@
 """serving.toml: which versions of a model are served, and by what names."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,13 @@ def test_a_file_says_it_all(tmp_path: Path) -> None:
     assert found.candidate == 4
     assert found.pinned == {1, 4}
     assert found.latest is None
+
+
+def test_the_file_in_the_operators_guide_is_one(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "operator.md").read_text("utf-8")
+    [text] = [block for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if "[shadow]" in block]
+    found = policy.read(write(tmp_path, text), "all")
+    assert found == Policy("latest:2", {"stable": 1, "canary": 2}, Shadow("canary", 0.1))
 
 
 @pytest.mark.parametrize(

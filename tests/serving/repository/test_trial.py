@@ -242,6 +242,15 @@ def test_a_child_that_does_not_answer_is_a_refusal(monkeypatch: pytest.MonkeyPat
     assert time.monotonic() - started < 60
 
 
+def test_what_libraries_print_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = "print('{}', flush=True); __import__('os').write(1, b'x' * 1000000)"
+    hook = f"from serving.repository import verify; verify.load = lambda *_: exec({noise!r})"
+    code = trial._BOOTSTRAP.replace("from serving.repository.trial", f"exec({hook!r});from serving.repository.trial")
+    assert code != trial._BOOTSTRAP
+    monkeypatch.setattr(trial, "_BOOTSTRAP", code)
+    assert tried(packages.SHIPPED).peak_bytes
+
+
 def test_a_child_that_can_not_be_started_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     outcome, message = refusal(packages.SHIPPED)

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from protos.prediction.v1 import prediction_pb2 as pb
 from serving.api.rest import messages
+from serving.api.rest.errors import STATUSES, error_reply
 from serving.api.rest.typed import KINDS
 from serving.api.tasks import TASKS
 from serving.status import Code, StatusError
@@ -178,12 +179,13 @@ async def test_answers_are_counted_under_their_path(desk: Desk, client: Client) 
     assert desk.timed(method="POST /v1/house-price") == 1
 
 
-async def test_requests_of_one_turn_share_a_batch(desk: Desk, client: Client) -> None:
-    asked = [client.begin("POST", "/v1/house-price", {"houses": [{"rooms": rooms}]}) for rooms in (4, 6, 8)]
+async def test_requests_of_one_turn_share_a_batch_and_get_their_own_answers(desk: Desk, client: Client) -> None:
+    houses = [{"rooms": rooms} for rooms in (4, 6, 8)]
+    asked = [client.begin("POST", "/v1/house-price", {"houses": [house]}) for house in houses]
     answers = [await each.answer() for each in asked]
     assert desk.batches() == 1
-    prices = [answer.json["predictions"][0]["price_usd"] for answer in answers]
-    assert prices == sorted(prices)
+    together = await client.post("/v1/house-price", {"houses": houses})
+    assert [answer.json["predictions"][0] for answer in answers] == together.json["predictions"]
 
 
 async def test_a_full_queue_says_when_to_come_again(desk: Desk, client: Client) -> None:
@@ -230,8 +232,6 @@ async def test_a_fault_is_answered_with_its_number(
 
 
 async def test_every_error_has_a_status() -> None:
-    from serving.api.rest.errors import STATUSES, error_reply
-
     assert STATUSES.keys() == set(Code) - {Code.OK}
     wanted = {
         Code.INVALID_ARGUMENT: 400,

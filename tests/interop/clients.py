@@ -1,0 +1,21 @@
+"""Other people's clients, each run as a process of its own: their messages and ours have the same names."""
+
+import subprocess
+import sys
+
+from tests.end_to_end.server import ROOT, ServerProcess
+from tests.interop.conftest import FOLDER
+
+
+def run(script: str, kind: str, server: ServerProcess) -> None:
+    """Do what `kind` says of `script`, which ends well or tells what was not as expected."""
+    command = [sys.executable, "-W", "error", str(FOLDER / f"{script}.py"), server.address, server.ca or "-", kind]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr + server.output
+    assert done.stdout == "done\n"
+
+
+def controlled(transport: str) -> ServerProcess:
+    """A server whose models come and go by request."""
+    return ServerProcess("--transport", transport, "--model-control", "explicit")
