@@ -6,7 +6,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def run(session: Session) -> dict[str, Any]:
     rounds, cycles = int(session.pick(3, 1)), int(session.pick(CYCLES, 5))
     payloads = [houses(), reviews(session.data)]
     raw: list[dict[str, Any]] = []
-    with session.reporter.benchmark(NAME, rounds * len(payloads) + 1):
+    with session.reporter.benchmark(NAME, rounds * len(payloads) + 2):
         for number in range(rounds):
             for payload in payloads:
                 found = _swap(session, payload)
@@ -52,10 +52,16 @@ def run(session: Session) -> dict[str, Any]:
                     f"round {number + 1}, {payload.what}: p99 {found['before_p99_ms']:.2f} ms before, "
                     f"{found['during_p99_ms']:.2f} ms during the swap of {found['swap_seconds']:.1f} s"
                 )
+        watching = _watching(session, rounds)
+        session.reporter.step(f"watching: {watching['ratio']:.3f} of the speed without")
         memory = _memory(cycles)
         session.reporter.step(f"{cycles} cycles: {memory['first_mib']:.0f} MiB before, {memory['last_mib']:.0f} after")
     settings = {"rounds": rounds, "cycles": cycles, "cores": str(session.cores), "model": _MEMORY_MODEL}
-    return {"settings": settings, "summary": {"swaps": _summary(raw), "memory": memory}, "rounds": raw}
+    return {
+        "settings": settings,
+        "summary": {"swaps": _summary(raw), "watching": watching, "memory": memory},
+        "rounds": raw,
+    }
 
 
 def tables(record: dict[str, Any]) -> list[Table]:
@@ -89,6 +95,14 @@ def tables(record: dict[str, Any]) -> list[Table]:
         "folder is removed as soon as the new one answers, is not routed to any more: found, tried out in a process of "
         "its own, verified, swapped in. The server's one core does all of that beside answering."
     )
+    watching = record["summary"]["watching"]
+    watched: list[list[Cell]] = [
+        [watching["watched per_second"], watching["not watched per_second"], watching["ratio"]]
+    ]
+    watching_note = (
+        "House prices, 64 in flight: a server that looks at its models folder every 50 ms, twenty times as often as by "
+        "default, beside one that never does, in turns."
+    )
     cells: list[list[Cell]] = [
         [settings["model"], settings["cycles"], *(memory[k] for k in ("first_mib", "last_mib", "max_mib"))]
     ]
@@ -98,6 +112,7 @@ def tables(record: dict[str, Any]) -> list[Table]:
     )
     return [
         Table("A new version under load", columns, rows, note),
+        Table("Watching the folder", ("req/s watched", "not watched", "×"), watched, watching_note, labels=0),
         Table("Loading and unloading", ("model", "cycles", "first, MiB", "last, MiB", "max, MiB"), cells, memory_note),
     ]
 
@@ -172,6 +187,28 @@ def _memory(cycles: int) -> dict[str, Any]:
         time.sleep(_SETTLE_SECONDS)
         last = server.resident_bytes() / 2**20
     return {"first_mib": first, "last_mib": last, "max_mib": max(samples), "samples_mib": samples}
+
+
+def _watching(session: Session, rounds: int) -> dict[str, Any]:
+    """The same calls to a server that looks at its folder twenty times a second and to one that never does."""
+    payload = houses()
+    flags = {"watched": ("--model-poll-seconds", "0.05"), "not watched": ("--model-control", "none")}
+    speeds: dict[str, list[float]] = {name: [] for name in flags}
+    with ExitStack() as stack:
+        servers = {
+            name: stack.enter_context(real_server(session.cores.server, None, *each)) for name, each in flags.items()
+        }
+        time.sleep(_TRIAL_SECONDS)
+        for _ in range(2 * rounds):
+            for name, server in servers.items():
+                shot = replace(_shot(server, payload), connections=IN_FLIGHT[64][0], streams=IN_FLIGHT[64][1])
+                h2load.warm_up(shot, session.cores.load, 500)
+                speeds[name].append(h2load.shoot(shot, session.cores.load, int(session.pick(2, 1))).per_second)
+    pairs = zip(speeds["watched"], speeds["not watched"], strict=True)
+    return {
+        **{f"{name} per_second": median(found) for name, found in speeds.items()},
+        "ratio": median(ratio(watched, not_watched) for watched, not_watched in pairs),
+    }
 
 
 def _shot(server: Server, payload: Payload) -> Shot:

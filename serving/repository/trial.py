@@ -140,11 +140,10 @@ def _run(job: bytes, patience: float) -> tuple[int | None, bytes, str]:
     ) as process:
         try:
             assert process.stdin is not None  # noqa: S101 - it is a pipe
-            process.stdin.write(job)
-            process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # it has ended, which is all there is to know
+                process.stdin.write(job)
+                process.stdin.close()
             code: int | None = process.wait(patience)
-        except BrokenPipeError:
-            code = process.wait()
         except subprocess.TimeoutExpired:
             code = None
         finally:

@@ -30,10 +30,14 @@ class Answer(NamedTuple):
 class Asked:
     """One request on its way."""
 
-    def __init__(self, application: Any, method: str, path: str, parts: list[bytes], fields: dict[str, str]) -> None:
+    def __init__(
+        self, application: Any, method: str, path: str, parts: list[bytes], fields: dict[str, str], *, ends: bool
+    ) -> None:
         self.parts = deque(parts)
+        self._ends = ends
         self.taken = 0
         """Parts of the body that were read."""
+        self.taken_before_answer = 0
         self.sent: list[dict[str, Any]] = []
         self._gone = asyncio.Event()
         self._state: dict[str, Any] = {}
@@ -52,11 +56,13 @@ class Asked:
         if self.parts:
             self.taken += 1
             body = self.parts.popleft()
-            return {"type": "http.request", "body": body, "more_body": bool(self.parts)}
+            return {"type": "http.request", "body": body, "more_body": bool(self.parts) or not self._ends}
         await self._gone.wait()
         return {"type": "http.disconnect"}
 
     async def _send(self, message: dict[str, Any]) -> None:
+        if not self.sent:
+            self.taken_before_answer = self.taken
         self.sent.append(message)
 
     def disconnect(self) -> None:
@@ -86,14 +92,18 @@ class Client:
     def __init__(self, application: Any) -> None:
         self.application = application
 
-    def begin(self, method: str, path: str, body: bytes | list[bytes] | Any = b"", **fields: str) -> Asked:
-        """Send a request: bytes, bytes in parts, or an object as JSON; `_` in a field's name is `-`."""
+    def begin(
+        self, method: str, path: str, body: bytes | list[bytes] | Any = b"", *, ends: bool = True, **fields: str
+    ) -> Asked:
+        """Send a request: bytes, bytes in parts, or an object as JSON, or no more than the beginning of it.
+
+        `_` in a field's name is `-`.
+        """
         if isinstance(body, dict):
             body = msgspec.json.encode(body)
         parts = body if isinstance(body, list) else [body]
-        return Asked(
-            self.application, method, path, parts, {name.replace("_", "-"): value for name, value in fields.items()}
-        )
+        named = {name.replace("_", "-"): value for name, value in fields.items()}
+        return Asked(self.application, method, path, parts, named, ends=ends)
 
     async def get(self, path: str, **fields: str) -> Answer:
         return await self.begin("GET", path, **fields).answer()

@@ -198,10 +198,6 @@ async def test_outputs_of_bytes_that_are_no_text_go_as_binary_data_only() -> Non
         (features([HOUSE, HOUSE[1:]], (2, 13)), "inputs[0] (features): data is nested, but not as its shape"),
         (features([[HOUSE]], (1, 13)), "inputs[0] (features): data is nested, but not as its shape"),
         (features([[[each] for each in HOUSE]]), "inputs[0] (features): data is nested, but not as its shape"),
-        (
-            b'{"inputs": [{"name": "features", "shape": [9000, 13], "datatype": "FP32", "data": [' + b"0," * 26623 + b"0]}]}",
-            "inputs[0] (features): more than the 26624 elements that this server takes (--max-queue-rows)"[:20],
-        ),
         (features(HOUSE, name="x"), "inputs[0]: 'x' is not an input of house_price version 1, which has: features"),
         (features(HOUSE) | {"outputs": [{"name": "y"}]}, "outputs[0]: 'y' is not an output of house_price version 1"),
         (
@@ -250,13 +246,13 @@ async def test_numbers_beyond_what_could_ever_fit_are_not_read(client: Client) -
         ([1], "inputs[0] (text): row 0: expected text, found int"),
         (["good", None], "inputs[0] (text): row 1: expected text, found NoneType"),
         (["w " * (MAX_WORDS + 1)], f"inputs[0] (text): row 0: {MAX_WORDS + 1} words"),
-        (["[[["] * 2049, "inputs[0] (text): shape [2049] "),
+        ([","] * 2049, "inputs[0] (text): 2049 rows in one request; this server takes 2048 at the most"),
     ],
 )
 async def test_what_is_wrong_with_texts_is_named(client: Client, data: list[Any], message: str) -> None:
     answer = await client.post(SENTIMENT, texts(data))
     assert answer.status == 400
-    assert answer.error.startswith(message[:20])
+    assert answer.error.startswith(message)
 
 
 @pytest.mark.parametrize("length", ["x", "-1", "10000"])

@@ -32,17 +32,16 @@ async def test_the_server_tells_its_extensions(client: Client) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v2/models/topic", "/v2/models/topic/versions/1"])
-async def test_a_model_is_described(client: Client, path: str) -> None:
+async def test_a_model_is_described(desk: Desk, client: Client, path: str) -> None:
     answer = await client.get(path)
-    assert answer.json["name"] == "topic"
-    assert answer.json["versions"] == ["1"]
-    assert answer.json["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
-    assert [output["shape"] for output in answer.json["outputs"]] == [[-1, 46], [-1]]
+    assert answer.json == about.model(desk.models, "topic", "1")
+    assert (answer.json["name"], answer.json["versions"]) == ("topic", ["1"])
+    assert [output["name"] for output in answer.json["outputs"]] == ["probability", "known_words"]
     ready = await client.get(f"{path}/ready")
     assert (ready.status, ready.body) == (200, b"")
     configuration = (await client.get(f"{path}/config")).json
+    assert configuration == about.configuration(desk.models, "topic", "1", 0.001)
     assert configuration["max_batch_size"] == 8
-    assert configuration["input"] == [{"name": "text", "data_type": "TYPE_STRING", "dims": []}]
     assert configuration["dynamic_batching"]["max_queue_delay_microseconds"] == 1000
 
 
