@@ -42,8 +42,8 @@ def measure(payload: Payload, core: int | None, seconds: float) -> dict[str, Any
 
 
 def _runner(model: str) -> Runner:
-    newest = max(disk.scan(_MODELS)[model])
-    return verify.load(disk.read(_MODELS, model, newest), device.choose("cpu"), max(BATCHES)).runner
+    newest, folder = max(disk.scan(_MODELS)[model].items())
+    return verify.load(disk.read(_MODELS, folder, model, newest), device.choose("cpu"), max(BATCHES)).runner
 
 
 def _rows(payload: Payload, spec: InputSpec) -> list[Rows]:

@@ -8,6 +8,7 @@ from serving.engine.batcher import Batch, Execution
 from serving.engine.device import CPU
 from serving.engine.request import Request
 from serving.metrics import LOAD_OUTCOMES, REASONS, REJECTIONS, Metrics
+from serving.statistics import Statistics
 from tests.serving.packages import value
 
 VERSION = {"model", "version"}
@@ -26,6 +27,8 @@ PROMISED = {
     "triptych_model_ready": ("gauge", VERSION),
     "triptych_model_loads": ("counter", {"model", "outcome"}),
     "triptych_known_words_ratio": ("histogram", {"model"}),
+    "triptych_shadow_rows": ("counter", {"model", "version", "candidate", "outcome"}),
+    "triptych_shadow_difference": ("histogram", {"model", "version", "candidate"}),
 }
 """Type and labels of every metric, as the parser names them: a counter without its `_total`."""
 
@@ -35,7 +38,8 @@ def metrics() -> Metrics:
     """Each metric with a sample."""
     metrics = Metrics()
     version = metrics.served("topic", 2, CPU, "regression")
-    metrics.loaded("topic", 2, "ready")
+    metrics.loaded("topic", "ready")
+    metrics.readiness("topic", 2, ready=True)
     metrics.answered("topic", "2", "PredictTopic", "OK", 0.003)
     metrics.watch_queue("topic", lambda: 17)
     request = Request([[]], 3, 30, 0.0, lambda *_: None)
@@ -43,6 +47,7 @@ def metrics() -> Metrics:
     version.ran(Batch([(request, 0, 3)], 3, 30, "full"), Execution([], 0.0, 0.001))
     version.in_flight.inc()
     version.known_words.observe(0.9)
+    metrics.shadow("topic", "2", "3").difference.observe(0.5)
     return metrics
 
 
@@ -110,17 +115,48 @@ def test_what_may_happen_is_there_with_zero_before_it_happens(metrics: Metrics) 
 
 def test_the_words_of_the_labels_are_those_promised() -> None:
     assert set(REASONS) == {"full", "idle", "delay", "deadline", "drain"}
-    assert set(LOAD_OUTCOMES) == {"ready", "checksum", "signature", "golden", "load_error"}
+    assert set(LOAD_OUTCOMES) == {"ready", "checksum", "checker", "signature", "golden", "load_error"}
     assert set(REJECTIONS) == {
         *("queue_full", "too_late", "expired", "cancelled", "invalid", "draining", "unauthorised")
     }
 
 
 def test_a_version_that_fails_after_it_was_ready_is_not_ready(metrics: Metrics) -> None:
-    metrics.loaded("topic", 2, "checksum")
+    metrics.loaded("topic", "checksum")
+    metrics.readiness("topic", 2, ready=False)
     assert value(metrics, "triptych_model_ready", model="topic", version="2") == 0
     assert value(metrics, "triptych_model_loads_total", model="topic", outcome="ready") == 1
     assert value(metrics, "triptych_model_loads_total", model="topic", outcome="checksum") == 1
+
+
+def test_a_version_that_is_gone_is_not_shown_and_goes_on_counting_when_it_comes_again(metrics: Metrics) -> None:
+    batches = value(metrics, "triptych_batches_total", model="topic", version="2", reason="full")
+    metrics.gone("topic", "2", CPU, "regression")
+    metrics.removed("topic", 2)
+    assert value(metrics, "triptych_model_info", model="topic", version="2", provider=CPU, task="regression") is None
+    assert value(metrics, "triptych_model_ready", model="topic", version="2") is None
+    metrics.served("topic", 2, CPU, "regression")
+    assert value(metrics, "triptych_batches_total", model="topic", version="2", reason="full") == batches
+
+
+def test_statistics_are_what_was_counted(metrics: Metrics) -> None:
+    found = metrics.statistics("topic", "2")
+    assert found.rows == value(metrics, "triptych_batch_rows_sum", model="topic", version="2")
+    assert found.execution.count == value(
+        metrics, "triptych_execution_duration_seconds_count", model="topic", version="2"
+    )
+    assert found.queue.count == value(metrics, "triptych_queue_duration_seconds_count", model="topic", version="2")
+    assert sum(tally.count for tally in found.by_rows.values()) == found.execution.count
+    assert sum(rows * tally.count for rows, tally in found.by_rows.items()) == found.rows
+    answered = found.success.count + found.fail.count
+    assert answered == sum(
+        sample.value
+        for metric in metrics.registry.collect()
+        for sample in metric.samples
+        if sample.name == "triptych_requests_total"
+        and (sample.labels["model"], sample.labels["version"]) == ("topic", "2")
+    )
+    assert metrics.statistics("topic", "7") == Statistics("topic", "7")
 
 
 def test_answers_are_counted_over_all_models(metrics: Metrics) -> None:

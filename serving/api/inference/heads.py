@@ -1,10 +1,11 @@
 """Requests whose like has been read before: the bytes before the tensor decide, and need no parser twice.
 
-A ModelInferRequest of one tensor of numbers is a head (names, parameters, shape), which a client sends the same every
-time but for the id in it, and the tensor's raw bytes. A message that begins with a known head and is as long as that
-request was can only differ in id and tensor (Protocol Buffers, "Encoding": the head ends with the tensor's length). The
-answer, too, is the same every time but for id and tensors.
+A ModelInferRequest of one tensor is a head (names, parameters, shape), which a client sends the same every time but
+for the id in it, and then the tensor's raw bytes. A message that begins with a known head and ends with its tensor
+can only differ from the first in the id and the tensor (Protocol Buffers, "Encoding"), and its answer, too, differs in
+no more.
 
+Learnt are tensors of numbers, by the length of the whole message, and single texts: of more, the texts are the cost.
 Bounded, and good for the manifest it was learnt with only.
 """
 
@@ -12,10 +13,11 @@ from typing import Any, Final, NamedTuple
 
 from tritonclient.grpc import service_pb2 as pb
 
-from serving.api.fields import fields, varint
+from serving.api.fields import fields, read_varint, varint
 from serving.api.inference import tensors
-from serving.api.inference.form import KNOWN_WORDS, InferForm, InferRequest, wanted
+from serving.api.inference.form import InferForm, InferRequest, wanted
 from serving.api.inference.messages import FINAL, Manner, write
+from serving.api.inference.tensors import Input, Tensor
 from serving.engine.request import Outputs, Rows
 from serving.repository.models import Models
 from serving.repository.version import Version
@@ -25,8 +27,14 @@ MAX_LENGTHS: Final = 256
 """Lengths of messages of which heads are known."""
 
 MAX_OF_A_LENGTH: Final = 4
+MAX_OF_TEXTS: Final = 16
+"""A message that begins with none is compared with them all, which takes a microsecond."""
+
 MAX_BYTES: Final = 1024
 """Of one head."""
+
+_TEXTS: Final = 0
+"""Stands for the length of messages that have none of their own."""
 
 _REQUEST: Final = pb.ModelInferRequest.DESCRIPTOR.fields_by_name
 _RESPONSE: Final = pb.ModelInferResponse.DESCRIPTOR.fields_by_name
@@ -46,48 +54,62 @@ class Quick(NamedTuple):
     data: bytes
 
 
+class Places(NamedTuple):
+    """Where in a message its id begins and ends, both 0 where it is part of the head, and its tensor's length and data."""
+
+    id_start: int
+    id_stop: int
+    length: int
+    data: int
+
+
 class Head(InferForm):
     """A head, and the form of exchanges for requests that begin with it."""
 
     __slots__ = (
+        "_after",
         "_answer_before",
         "_answer_outputs",
+        "_before",
+        "_data",
+        "_id_start",
+        "_id_stop",
+        "_input",
+        "_length",
         "_outputs",
         "_rows",
-        "_spec",
-        "_stop",
-        "after",
-        "before",
         "digest",
-        "id_start",
-        "id_stop",
         "priority",
         "streamed",
         "timeout",
         "version",
     )
 
-    def __init__(self, request: InferRequest, version: Version, rows: int, places: "_Places") -> None:
+    def __init__(self, request: InferRequest, version: Version, rows: int, shape: tuple[int, ...], places: Places) -> None:
         super().__init__(version.manifest.name)
         manner: Manner = request.carried
-        self.id_start, self.id_stop, self._stop = places
-        self.before = manner.message[: self.id_start]
-        self.after = manner.message[self.id_stop : self._stop]
-        self.streamed = manner.streamed
+        spec = version.manifest.inputs[0]
+        self._id_start, self._id_stop, self._length, self._data = places
+        stop = self._data
+        if spec.datatype == "BYTES":
+            stop, self._data = self._length, 0
+        self._before = manner.message[: self._id_start]
+        self._after = manner.message[self._id_stop : stop]
+        self._input = Input(0, Tensor(spec.name, spec.datatype, shape, b""), spec)
+        self._rows = rows
+        self._outputs = request.outputs
         self.version = request.version
         self.digest = version.digest
+        self.streamed = manner.streamed
         self.timeout = request.timeout
         self.priority = request.priority
-        self._rows = rows
-        self._spec = version.manifest.inputs[0]
-        self._outputs = request.outputs
-        # The fields of an answer in their order: names, id, parameters, then what the tensors are, then the tensors.
-        varies = self.id_stop > self.id_start
+        # The fields of an answer in their order: names, id, parameters, what the tensors are, then the tensors.
+        varies = self._id_stop > self._id_start
         self._answer_before: bytes = pb.ModelInferResponse(
             model_name=self.model, model_version=version.label, id="" if varies else request.id
         ).SerializeToString()
         if varies:
-            self._answer_before += _ANSWER_ID + varint(self.id_stop - self.id_start)
+            self._answer_before += _ANSWER_ID + varint(self._id_stop - self._id_start)
         self._answer_outputs = self._prepare(version)
 
     def _prepare(self, version: Version) -> list[tuple[int, tuple[int, ...], bytes]]:
@@ -105,15 +127,40 @@ class Head(InferForm):
         found[0] = position, shape, about.SerializeToString() + head
         return found
 
-    def read(self, message: bytes) -> Quick:
-        """The request that a message which begins so holds."""
-        return Quick(self.version, message[self.id_start : self.id_stop], message[self._stop :])
+    def __eq__(self, other: object) -> bool:
+        """Do they know the same messages?"""
+        return (
+            isinstance(other, Head)
+            and (self._id_start, self._before, self._after) == (other._id_start, other._before, other._after)
+            and self._id_stop == other._id_stop
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def read(self, message: bytes) -> Quick | None:
+        """The request that a message holds, if it begins so."""
+        start, stop = self._id_start, self._id_stop
+        if not (message.startswith(self._before) and message.startswith(self._after, stop)):
+            return None
+        item = message[start:stop]
+        if not item.isascii():
+            return None  # whether it is UTF-8 is for the parser to say
+        data = self._data
+        if not data:
+            length, data = read_varint(message, stop + len(self._after), len(message))
+            if data + length != len(message):
+                return None
+        return Quick(self.version, item, message[data:])
 
     def encode(self, request: Any, version: Version, max_words: int) -> tuple[list[Rows], int, int]:
-        """All that can still be wrong is a number."""
+        """All that can still be wrong is in the tensor."""
         data: bytes = request.data
-        tensors.check_values(data, self._spec, 0)
-        return [data], self._rows, len(data)
+        found = self._input
+        if self._data:
+            tensors.check_values(data, found.spec, 0)
+            return [data], self._rows, len(data)
+        rows, size = tensors.read(found._replace(tensor=found.tensor._replace(data=data)), version, max_words)
+        return [rows], self._rows, size
 
     def respond(self, request: Any, version: Version, outputs: Outputs) -> bytes:
         """A ModelInferResponse."""
@@ -123,6 +170,7 @@ class Head(InferForm):
             if data.shape != shape:
                 return self._respond_slowly(request, version, outputs)
             parts += (head, data.tobytes())
+        self.observe(version, outputs)
         return b"".join(parts)
 
     def _respond_slowly(self, request: Quick, version: Version, outputs: Outputs) -> bytes:
@@ -131,47 +179,38 @@ class Head(InferForm):
         return write(super().respond(plain, version, outputs), raw=True, streamed=self.streamed)
 
 
-class _Places(NamedTuple):
-    """Where in a message its id begins and ends, both 0 where it is part of the head, and where its tensor begins."""
-
-    id_start: int
-    id_stop: int
-    stop: int
-
-
 class Heads:
-    """The heads that are known, by the length of a whole message."""
+    """The heads that are known."""
 
     def __init__(self) -> None:
-        self._by_length: dict[tuple[int, bool], list[Head]] = {}
+        self._known: dict[tuple[int, bool], list[Head]] = {}
+        """By the length of the messages, and whether they come on a stream."""
 
     def __len__(self) -> int:
-        return sum(map(len, self._by_length.values()))
+        return sum(map(len, self._known.values()))
 
-    def find(self, message: bytes, models: Models, *, streamed: bool = False) -> Head | None:
-        """The head with which a message begins, where it still means what it did."""
-        for head in self._by_length.get((len(message), streamed), ()):
-            if (
-                message.startswith(head.before)
-                and message.startswith(head.after, head.id_stop)
-                and message[head.id_start : head.id_stop].isascii()
-            ):
-                try:
-                    version = models.resolve(head.model, head.version)
-                except StatusError:
-                    return None
-                return head if version.digest == head.digest else None
+    def find(self, message: bytes, models: Models, *, streamed: bool = False) -> tuple[Head, Quick] | None:
+        """The head with which a message begins, where it still means what it did, and what the message asks."""
+        for length in (len(message), _TEXTS):
+            for head in self._known.get((length, streamed), ()):
+                quick = head.read(message)
+                if quick is not None:
+                    try:
+                        version = models.resolve(head.model, head.version)
+                    except StatusError:
+                        return None
+                    return (head, quick) if version.digest == head.digest else None
         return None
 
-    def learn(self, request: InferRequest, version: Version, rows: int) -> None:
-        """Know the head of a request that was found good, if it is of that kind."""
+    def learn(self, request: InferRequest, version: Version, rows: int, shape: tuple[int, ...]) -> None:
+        """Know the head of a request that was found good, its tensor of `shape`, if it is of that kind."""
         manner: Manner = request.carried
-        manifest = version.manifest
+        specs = version.manifest.inputs
+        text = specs[0].datatype == "BYTES"
         if not (
             manner.raw
-            and len(manifest.inputs) == 1
-            and manifest.inputs[0].datatype != "BYTES"
-            and KNOWN_WORDS not in version.outputs
+            and len(specs) == 1
+            and (rows == 1 or not text)
             and not any(output.class_count for output in request.outputs)
             and all(spec.datatype != "BYTES" for spec, _ in wanted(request.outputs, version))
         ):
@@ -179,27 +218,23 @@ class Heads:
         places = _places(manner.message)
         if places is None:
             return
-        head = Head(request, version, rows, places)
-        key = len(manner.message), manner.streamed
-        others = [
-            other
-            for other in self._by_length.pop(key, ())
-            if (other.id_start, other.before, other.after) != (head.id_start, head.before, head.after)
-        ]
-        self._by_length[key] = [head, *others[: MAX_OF_A_LENGTH - 1]]
-        if len(self._by_length) > MAX_LENGTHS:
-            del self._by_length[next(iter(self._by_length))]
+        head = Head(request, version, rows, shape, places)
+        key = _TEXTS if text else len(manner.message), manner.streamed
+        others = [other for other in self._known.pop(key, ()) if other != head]
+        self._known[key] = [head, *others][: MAX_OF_TEXTS if text else MAX_OF_A_LENGTH]
+        if len(self._known) > MAX_LENGTHS:
+            del self._known[next(key for key in self._known if key[0] != _TEXTS)]
 
 
-def _places(message: bytes) -> _Places | None:
+def _places(message: bytes) -> Places | None:
     """None where the message doesn't end with its tensor, or is odd in any other way."""
     ids: list[tuple[int, int]] = []
-    tag = start = stop = 0
+    tag = start = stop = last = 0
     for tag, start, stop in fields(message, 0, len(message)):
         if start > MAX_BYTES or tag & 7 in _GROUPS:
             return None
         if tag == _ID:
             ids.append((start, stop))
-    if tag != _RAW or stop != len(message):
-        return None
-    return _Places(*(ids[0] if len(ids) == 1 else (0, 0)), start)
+        last = start
+    ...
+    return None
