@@ -9,8 +9,9 @@ from serving.engine import device
 from serving.engine.batcher import Limits
 from serving.engine.device import Device, DeviceError
 from serving.package.manifest import InputSpec, OutputSpec
-from serving.repository import disk, tensors, trial, verify
+from serving.repository import disk, trial, verify
 from serving.repository.disk import LoadError, RepositoryError
+from serving.repository.rules import tensors
 
 _CONTRACTS = {task.model: task.problem for task in TASKS}
 

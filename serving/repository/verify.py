@@ -15,8 +15,8 @@ from serving.engine.request import Outputs, Request, Rows
 from serving.engine.session import Session
 from serving.package.manifest import MANIFEST, NUMPY_TYPES, InputSpec, Manifest, OutputSpec, golden_array
 from serving.package.text import TOKENS_SUFFIX, Normaliser
-from serving.repository import graph
 from serving.repository.disk import LoadError, Package
+from serving.repository.rules import graph
 
 _ONNX_TYPES = {
     "BOOL": "tensor(bool)",

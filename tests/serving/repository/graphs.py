@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
-from serving.repository import graph
 from serving.repository.disk import LoadError
+from serving.repository.rules import graph
 
 
 def refusal(model: bytes | ModelProto) -> str:

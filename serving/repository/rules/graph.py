@@ -11,9 +11,9 @@ from typing import Final
 
 from serving.package.manifest import MODEL
 from serving.repository.disk import LoadError
-from serving.repository.growth import Attribute, Node, Scope, Span, constant_of, grows, made
-from serving.repository.tensors import refuse, size, sparse_tensor, tensor, text
-from serving.repository.wire import LENGTH, VARINT, MalformedError, Wire
+from serving.repository.rules.growth import Attribute, Node, Scope, Span, constant_of, grows, made
+from serving.repository.rules.tensors import refuse, size, sparse_tensor, tensor, text
+from serving.repository.rules.wire import LENGTH, VARINT, MalformedError, Wire
 
 MAX_MADE_BYTES: Final = 1024**3
 """What nodes may make out of constants, all together. A lower bound is held against it; the trial finds the rest."""

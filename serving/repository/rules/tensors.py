@@ -7,7 +7,7 @@ import math
 from typing import Final, NamedTuple
 
 from serving.repository.disk import LoadError
-from serving.repository.wire import FIXED32, FIXED64, LENGTH, VARINT, Wire
+from serving.repository.rules.wire import FIXED32, FIXED64, LENGTH, VARINT, Wire
 from serving.status import SHOWN, shown
 
 MAX_TENSOR_BYTES: Final = 2 * 1024**3

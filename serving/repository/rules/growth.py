@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from serving.repository.tensors import Constant, text
+from serving.repository.rules.tensors import Constant, text
 
 Span = tuple[int, int]
 """Start and end of a message."""

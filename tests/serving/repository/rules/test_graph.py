@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
-from serving.repository import graph, wire
 from serving.repository.disk import LoadError
+from serving.repository.rules import graph, wire
 from tests.serving import packages
 from tests.serving.packages import DOUBLE, FRAGILE
 from tests.serving.repository.graphs import ADD, accept, body, branches, maker, model_of, refusal

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from serving.repository import graph, tensors
+from serving.repository.rules import graph, tensors
 from tests.serving.repository.graphs import ADD, accept, model_of, refusal
 
 VALUES = {

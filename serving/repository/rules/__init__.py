@@ -1,0 +1,1 @@
+"""What a graph must keep to before ONNX Runtime sees it, judged from its bytes alone."""
