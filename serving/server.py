@@ -208,9 +208,14 @@ class Server:
         return True
 
     async def _serve(self) -> None:
-        services = (PredictionService(self._backend), InferenceService(self._backend, self._governed), self._health)
+        services = (
+            PredictionService(self._backend),
+            InferenceService(self._backend, self._governed, self._settings.max_batch_delay),
+            self._health,
+            Reflection([PREDICTION, INFERENCE, names.SERVICE]),
+        )
         routes: dict[str, Unary | Streaming] = {}
-        for service in (*services, Reflection([PREDICTION, INFERENCE, names.SERVICE])):
+        for service in services:
             routes |= service.routes()
         await self._transport.start(routes)
         await self._http.start(self._application())
