@@ -17,19 +17,19 @@ _MAX_SHIFT: Final = 63
 def fields(message: bytes, position: int, stop: int) -> Iterator[tuple[int, int, int]]:
     """Tag, start and end of each field, up to the first that is cut off."""
     while position < stop:
-        tag, position = _varint(message, position, stop)
+        tag, position = read_varint(message, position, stop)
         kind, start = tag & 7, position
         if kind == LENGTH:
-            length, start = _varint(message, position, stop)
+            length, start = read_varint(message, position, stop)
             position = start + length
         elif kind == VARINT:
-            position = _varint(message, position, stop)[1]
+            position = read_varint(message, position, stop)[1]
         else:
             position += _SIZES.get(kind, 0)
         yield tag, start, min(position, stop)
 
 
-def _varint(message: bytes, position: int, stop: int) -> tuple[int, int]:
+def read_varint(message: bytes, position: int, stop: int) -> tuple[int, int]:
     """A number, and the position after it: beyond the end, where it is cut off."""
     value = shift = 0
     while position < stop and shift <= _MAX_SHIFT:

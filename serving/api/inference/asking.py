@@ -14,7 +14,7 @@ from serving.api.instances import SMALL_MESSAGE
 from serving.engine.request import Outputs, Rows
 from serving.metrics import UNKNOWN
 from serving.repository.version import Version
-from serving.status import Code, StatusError, invalid
+from serving.status import StatusError, invalid
 
 
 class Asked(NamedTuple):
@@ -39,14 +39,14 @@ class Asking:
 
     def read(self, message: bytes) -> Asked:
         """What a message asks."""
-        head = self._heads.find(message, self._backend.models, streamed=self._streamed)
-        if head is not None:
-            quick = head.read(message)
+        found = self._heads.find(message, self._backend.models, streamed=self._streamed)
+        if found is not None:
+            head, quick = found
             return Asked(head, quick.id, quick, head.timeout, head.priority)
         if len(message) > SMALL_MESSAGE:
-            found = outline.check(message, self._backend.models.max_rows)
-            if found is not None:
-                return Asked(self._form(found.model), found.id, found.error)
+            much = outline.check(message, self._backend.models.max_rows)
+            if much is not None:
+                return Asked(self._form(much.model), much.id, much.error)
         try:
             parsed = pb.ModelInferRequest.FromString(message)
         except DecodeError:
@@ -87,7 +87,7 @@ def unknown(backend: Backend, model: str, version: str) -> StatusError:
         backend.models.resolve(model, version)
     except StatusError as error:
         return error
-    return StatusError(Code.UNAVAILABLE, f"model {model} is about to be served")
+    raise AssertionError("unreachable: what answers is served")
 
 
 def unreadable(kind: Any) -> StatusError:
@@ -105,8 +105,9 @@ class _Form(InferForm):
         self._heads = heads
 
     def encode(self, request: InferRequest, version: Version, max_words: int) -> tuple[list[Rows], int, int]:
+        shapes = [tensor.shape for tensor in request.inputs]
         rows, count, size = super().encode(request, version, max_words)
-        self._heads.learn(request, version, count)
+        self._heads.learn(request, version, count, shapes[0])
         request.carried.message = b""
         return rows, count, size
 

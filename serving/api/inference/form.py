@@ -97,12 +97,8 @@ class InferForm:
 
     def respond(self, request: InferRequest, version: Version, outputs: Outputs) -> Any:
         """An `InferResult`, which a form of the protocol may go on to serialise."""
+        self.observe(version, outputs)
         manifest = version.manifest
-        known_words = version.outputs.get(KNOWN_WORDS)
-        if known_words is not None and manifest.outputs[known_words].shape == (-1,):
-            observe = version.metrics.known_words.observe
-            for share in outputs[known_words].tolist():
-                observe(share)
         result = InferResult(manifest.name, version.label, request.id)
         for spec, class_count in wanted(request.outputs, version):
             data = outputs[version.outputs[spec.name]]
@@ -112,6 +108,14 @@ class InferForm:
             else:
                 result.outputs.append(OutputTensor(spec.name, spec.datatype, data.shape, data))
         return result
+
+    def observe(self, version: Version, outputs: Outputs) -> None:
+        """Count what an answer tells of its texts."""
+        position = version.outputs.get(KNOWN_WORDS)
+        if position is not None and version.manifest.outputs[position].shape == (-1,):
+            observe = version.metrics.known_words.observe
+            for share in outputs[position].tolist():
+                observe(share)
 
 
 def wanted(asked: Sequence[RequestedOutput], version: Version) -> list[tuple[OutputSpec, int]]:

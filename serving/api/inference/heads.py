@@ -55,11 +55,13 @@ class Quick(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Where in a message its id begins and ends, both 0 where it is part of the head, and its tensor's length and data."""
+    """Where in a message the parts of it begin that vary."""
 
     id_start: int
+    """The id's; 0, and so is where it ends, where there is none."""
     id_stop: int
     length: int
+    """The tensor's, in bytes."""
     data: int
 
 
@@ -85,7 +87,9 @@ class Head(InferForm):
         "version",
     )
 
-    def __init__(self, request: InferRequest, version: Version, rows: int, shape: tuple[int, ...], places: Places) -> None:
+    def __init__(
+        self, request: InferRequest, version: Version, rows: int, shape: tuple[int, ...], places: Places
+    ) -> None:
         super().__init__(version.manifest.name)
         manner: Manner = request.carried
         spec = version.manifest.inputs[0]
@@ -127,15 +131,10 @@ class Head(InferForm):
         found[0] = position, shape, about.SerializeToString() + head
         return found
 
-    def __eq__(self, other: object) -> bool:
-        """Do they know the same messages?"""
-        return (
-            isinstance(other, Head)
-            and (self._id_start, self._before, self._after) == (other._id_start, other._before, other._after)
-            and self._id_stop == other._id_stop
-        )
-
-    __hash__ = None  # type: ignore[assignment]
+    def same(self, other: "Head") -> bool:
+        """Do they begin the same messages?"""
+        mine, its = ((head._id_start, head._id_stop, head._before, head._after) for head in (self, other))
+        return mine == its
 
     def read(self, message: bytes) -> Quick | None:
         """The request that a message holds, if it begins so."""
@@ -147,8 +146,8 @@ class Head(InferForm):
             return None  # whether it is UTF-8 is for the parser to say
         data = self._data
         if not data:
-            length, data = read_varint(message, stop + len(self._after), len(message))
-            if data + length != len(message):
+            length, data = read_varint(message, self._length, len(message))
+            if not length or data + length != len(message):
                 return None
         return Quick(self.version, item, message[data:])
 
@@ -220,7 +219,7 @@ class Heads:
             return
         head = Head(request, version, rows, shape, places)
         key = _TEXTS if text else len(manner.message), manner.streamed
-        others = [other for other in self._known.pop(key, ()) if other != head]
+        others = [other for other in self._known.pop(key, ()) if not other.same(head)]
         self._known[key] = [head, *others][: MAX_OF_TEXTS if text else MAX_OF_A_LENGTH]
         if len(self._known) > MAX_LENGTHS:
             del self._known[next(key for key in self._known if key[0] != _TEXTS)]
@@ -228,13 +227,14 @@ class Heads:
 
 def _places(message: bytes) -> Places | None:
     """None where the message doesn't end with its tensor, or is odd in any other way."""
-    ids: list[tuple[int, int]] = []
-    tag = start = stop = last = 0
+    id_start = id_stop = 0
+    begin = end = data = 0
     for tag, start, stop in fields(message, 0, len(message)):
         if start > MAX_BYTES or tag & 7 in _GROUPS:
             return None
         if tag == _ID:
-            ids.append((start, stop))
-        last = start
-    ...
-    return None
+            id_start, id_stop = start, stop  # the last one counts
+        begin, data, end = end, start, stop
+    if message[begin] != _RAW or end != len(message):
+        return None
+    return Places(id_start, id_stop, begin + 1, data)

@@ -61,20 +61,15 @@ def read(request: Any, message: bytes, *, streamed: bool = False) -> InferReques
             raise invalid(f"{field}: {len(getattr(request, field))} tensors, more than any model has")
     schedule = parameters.schedule(_plain(request.parameters))
     for index, tensor in enumerate(request.inputs):
-        parameters.check_tensor(_plain(tensor.parameters), f"inputs[{index}] ({shown(tensor.name)})")
+        if tensor.parameters:
+            parameters.check_tensor(_plain(tensor.parameters), f"inputs[{index}] ({shown(tensor.name)})")
     raw = len(request.raw_input_contents) > 0
     return InferRequest(
         request.model_name,
         request.model_version,
         request.id,
         _raw_inputs(request) if raw else [_typed_input(index, tensor) for index, tensor in enumerate(request.inputs)],
-        [
-            RequestedOutput(
-                output.name,
-                parameters.class_count(_plain(output.parameters), f"outputs[{index}] ({shown(output.name)})"),
-            )
-            for index, output in enumerate(request.outputs)
-        ],
+        [_requested(index, output) for index, output in enumerate(request.outputs)],
         schedule.timeout,
         schedule.priority,
         Manner(raw, streamed, message),
@@ -110,6 +105,13 @@ def _value(parameter: Any) -> parameters.Value:
     chosen = parameter.WhichOneof("parameter_choice")
     value: parameters.Value = "" if chosen is None else getattr(parameter, chosen)
     return value
+
+
+def _requested(index: int, output: Any) -> RequestedOutput:
+    if not output.parameters:
+        return RequestedOutput(output.name)
+    where = f"outputs[{index}] ({shown(output.name)})"
+    return RequestedOutput(output.name, parameters.class_count(_plain(output.parameters), where))
 
 
 def _raw_inputs(request: Any) -> list[Tensor]:

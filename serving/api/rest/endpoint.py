@@ -61,9 +61,7 @@ class Endpoint:
 
     def _not_allowed(self) -> HttpError:
         methods = ", ".join(self._handlers)
-        return HttpError(
-            HTTPStatus.METHOD_NOT_ALLOWED, f"this path takes: {methods}", ((b"allow", methods.encode()),)
-        )
+        return HttpError(HTTPStatus.METHOD_NOT_ALLOWED, f"this path takes: {methods}", ((b"allow", methods.encode()),))
 
 
 async def not_found(scope: Any, receive: Any, send: Any) -> None:

@@ -13,7 +13,10 @@ _Version = Annotated[
 _Answered = Annotated[str, Meta(description="The version number that answered.")]
 _Texts = Annotated[
     list[str],
-    Meta(description="Raw text, at least one; an empty string is answered, not refused.", extra_json_schema={"minItems": 1}),
+    Meta(
+        description="Raw text, at least one; an empty string is answered, not refused.",
+        extra_json_schema={"minItems": 1},
+    ),
 ]
 _KnownWords = Annotated[
     float, Meta(description="Share of the text's words that have a column of their own in the model, 0 to 1.")
@@ -118,7 +121,8 @@ class House(_Request):
         ),
     ] = None
     lower_status: Annotated[
-        float | None, Meta(description="Per cent of the population of lower status, as the data set's authors defined it.")
+        float | None,
+        Meta(description="Per cent of the population of lower status, as the data set's authors defined it."),
     ] = None
 
 

@@ -54,6 +54,8 @@ class Connection(HttpToolsProtocol):
         self._quiet = 0
         """Bytes that did not, since the last that did."""
         self._head_bytes = 0
+        self._begun = False
+        """Did any of the request come that is waited for?"""
         self._refusal: tuple[HTTPStatus, str] | None = None
         self._deaf = False
         """Nothing that comes is looked at any more."""
@@ -130,7 +132,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._phase, self._progress, self._head_bytes = _Phase.HEAD, True, 0
+        self._phase, self._progress, self._begun, self._head_bytes = _Phase.HEAD, True, True, 0
 
     def on_url(self, url: bytes) -> None:
         """A part of its target."""
@@ -161,7 +163,7 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """All of it is there."""
         super().on_message_complete()
-        self._phase, self._progress = _Phase.NOTHING, True
+        self._phase, self._progress, self._begun = _Phase.NOTHING, True, False
         if self._timer is not None:
             self._set_timer(_Phase.NOTHING)
 
@@ -226,7 +228,12 @@ class Connection(HttpToolsProtocol):
             self._timer = self.loop.call_later(seconds, self._too_slow, phase, seconds)
 
     def _too_slow(self, phase: _Phase, seconds: float) -> None:
-        self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"the request's {phase.value} did not come within {seconds:g} seconds")
+        if self._begun:
+            reason = f"the request's {phase.value} did not come within {seconds:g} seconds"
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, reason)
+        else:
+            self._server.cut(self._peer, "it asks for nothing")
+            self.transport.abort()
 
     def _expect_reading(self) -> None:
         """Cut the connection if the client leaves unread what was written: until it is sent, nothing else ends it."""

@@ -17,6 +17,7 @@ from serving.api.inference.service import SERVICE, InferenceService
 from serving.status import Code, StatusError
 from tests.serving.api.calls import call, stream
 from tests.serving.api.inference.desk import InferDesk, house, open_infer_desk, texts
+from tests.serving.packages import value
 
 
 class Forgetful(Heads):
@@ -84,7 +85,14 @@ ROOMS = st.sampled_from([6.5, 0.0, -1e30, float("nan"), float("inf")])
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
     """Messages that clients might send."""
-    made = house(draw(st.integers(1, 3)), id=draw(IDS), model_version=draw(st.sampled_from(["", "1", "2"])))
+    fields = {"id": draw(IDS), "model_version": draw(st.sampled_from(["", "1", "2"]))}
+    if draw(st.booleans()):
+        text = draw(st.sampled_from(["", "wonderful film", "wheat " * 60, "a é" * 40, "x" * 200]))
+        made = texts(draw(st.sampled_from(["sentiment", "topic"])), [text], column=draw(st.booleans()), **fields)
+        for name in draw(st.sampled_from([(), ("probability",), ("known_words", "probability")])):
+            made.outputs.add(name=name)
+        return bytes(made.SerializeToString())
+    made = house(draw(st.integers(1, 3)), **fields)
     data = np.frombuffer(made.raw_input_contents[0], np.float32).copy()
     data[draw(st.integers(0, len(data) - 1))] = draw(ROOMS)
     made.raw_input_contents[0] = data.tobytes()
@@ -108,6 +116,9 @@ PIECES = st.sampled_from(
         b"\x1b\x1a\x01a\x1c",
         b"\x3a\x34" + b"\0" * 52,
         b"\x3a\x00",
+        b"\x3a\x05\x01\x00\x00\x00a",
+        b"\x01\x00\x00\x00\xff",
+        b"\x80",
         b"\x0a\x05topic",
         b"\x12\x011",
         b"\x9a\x06\x02hi",
@@ -168,13 +179,61 @@ def test_what_an_odd_message_teaches_is_right(runner: asyncio.Runner, pair: Pair
         b"\x1a\x01b" + plain,
         plain + b"\x9a\x06\x36\x3a\x34" + tensor,  # an unknown field that ends like a tensor
         plain.replace(b"\x1a\x01a", b"\x1a\x81\x00a"),
+        plain.replace(b"\x1a\x01a", b"\x1a\x00\x1a\x00"),
         plain.replace(b"\x3a\x34", b"\xba\x00\x34"),
         plain.replace(b"\x3a\x34", b"\x3a\xb4\x00"),
         plain + b"\x2b\x3a\x34" + tensor + b"\x2c",
     ):
-        for message in (odd, odd, odd.replace(b"\x01a", b"\x01c"), odd[:-4] + b"\0\0\x80?", odd[:-4] + b"\0\0\x80\x7f"):
+        for message in (
+            odd,
+            odd,
+            odd.replace(b"\x01a", b"\x01c"),
+            odd.replace(b"\x01a", b"\x01\xff"),
+            odd[:-4] + b"\0\0\x80?",
+            odd[:-4] + b"\0\0\x80\x7f",
+        ):
             quick, slow = runner.run(pair.both(message))
             assert quick == slow
+
+
+def test_what_an_odd_text_teaches_is_right(runner: asyncio.Runner, pair: Pair) -> None:
+    plain = texts("sentiment", ["wonderful"], id="a").SerializeToString()
+    text = b"\x09\0\0\0wonderful"
+    head = plain.removesuffix(b"\x0d" + text)
+    for message in (
+        plain,
+        head + b"\x0d\x09\0\0\0dreadful!",
+        head + b"\x8d\x00" + text,
+        head + b"\x8d\x80\x80\x80\x00" + text,
+        head + b"\x8d\x80\x80\x80\x80\x00" + text,
+        head + b"\x8d\x80\x80\x80\x80\x80\x80\x80\x80\x00" + text,
+        head + b"\x8d\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00" + text,
+        head + b"\x80",
+        head + b"\x00",
+        head,
+        head + b"\x05\x01\0\0\0\xff",
+        head + b"\x05\x02\0\0\0a",
+        head + b"\x0c" + text,
+        head + b"\x0e" + text,
+        plain + b"\x3a\x00",
+        head + b"\xe5\x03\xe1\x01\0\0" + b"wheat " * 80 + b"a",
+        head[:-1] + b"\xba\x00\x0d" + text,
+    ):
+        for again in (message, message):
+            quick, slow = runner.run(pair.both(again))
+            assert quick == slow
+
+
+@pytest.mark.asyncio
+async def test_single_texts_of_any_length_have_one_head(desk: InferDesk) -> None:
+    for text in ("a", "a wonderful film", "word " * 49):
+        response = await desk.answer(texts("topic", [text]))
+        assert response.outputs[0].shape == [1, 46]
+    assert len(desk.inference._heads) == 1
+    assert value(desk.metrics, "triptych_known_words_ratio_count", model="topic") == 3
+    for number in range(30):
+        await desk.answer(texts("topic", ["a"], parameters={f"p{number:02}": pb.InferParameter(int64_param=1)}))
+    assert len(desk.inference._heads) == heads.MAX_OF_TEXTS
 
 
 @pytest.mark.asyncio
@@ -208,7 +267,8 @@ async def test_few_heads_of_one_length_are_kept(desk: InferDesk) -> None:
 
 @pytest.mark.asyncio
 async def test_what_has_no_head_is_not_learnt(desk: InferDesk) -> None:
-    await desk.answer(texts("sentiment", ["x"]))
+    await desk.answer(texts("sentiment", ["x", "y"]))
+    await desk.answer(texts("sentiment", ["x"], raw=False))
     await desk.answer(house(raw=False))
     made = house()
     made.outputs.add(name="price").parameters["classification"].int64_param = 1
@@ -242,9 +302,10 @@ async def test_an_output_of_another_shape_is_told_as_it_is(desk: InferDesk) -> N
     made = house(id="seven")
     await desk.answer(made)
     message = made.SerializeToString()
-    head = desk.inference._heads.find(message, desk.models)
-    assert head is not None
+    found = desk.inference._heads.find(message, desk.models)
+    assert found is not None
+    head, quick = found
     version = desk.models.resolve("house_price", "")
     odd = [np.arange(3, dtype=np.float32).reshape(1, 3)]
-    response = pb.ModelInferResponse.FromString(head.respond(head.read(message), version, odd))
+    response = pb.ModelInferResponse.FromString(head.respond(quick, version, odd))
     assert (response.id, list(response.outputs[0].shape)) == ("seven", [1, 3])

@@ -8,6 +8,7 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 
 from protos.prediction.v1 import prediction_pb2
+from serving.api.inference import parameters
 from serving.api.prediction import SERVICE as TYPED_SERVICE
 from serving.metrics import UNKNOWN
 from serving.status import Code, StatusError
@@ -144,6 +145,10 @@ async def test_priorities_decide_who_goes_first(desk: InferDesk) -> None:
             asked(level, place)
         await desk.answer(house(5, parameters={"priority": pb.InferParameter(int64_param=3)}))
         assert order == [3, 1, 2, 4, 0]
+
+
+async def test_the_default_level_is_that_of_the_typed_api() -> None:
+    assert [parameters.rank(level) for level in (0, 1, 2, 3, 4, 2**64 - 1)] == [0, -1, 0, 1, 0, 0]
 
 
 async def test_nothing_is_taken_while_draining(desk: InferDesk) -> None:
