@@ -5,17 +5,15 @@ from functools import partial
 from google.protobuf.message import DecodeError, Message
 
 from protos.prediction.v1 import prediction_pb2 as pb
-from serving.api.call import Call, Receiver, Routes, Stream, Streaming, Unary, shutting_down
+from serving.api.call import Call, Routes, Stream, Streaming, Unary
 from serving.api.exchange import Backend, Exchange
 from serving.api.instances import SMALL_MESSAGE, check_instances, check_item
+from serving.api.items import ItemStream
 from serving.api.tasks import TASKS, Task
 from serving.metrics import UNKNOWN
 from serving.status import Code, StatusError, invalid
 
 SERVICE = pb.DESCRIPTOR.services_by_name["PredictionService"].full_name
-
-MAX_STREAM_IN_FLIGHT = 1024
-"""Unanswered items of one stream beyond which no more of it is read."""
 
 _STREAMED = {task.model: task for task in TASKS}
 """By the name that each has in a stream's item."""
@@ -49,16 +47,11 @@ class PredictionService:
             exchange.start(request, call.deadline)
 
 
-class _PredictStream(Receiver):
-    """One PredictStream: each item is an exchange of its own, answered as soon as it is ready."""
+class _PredictStream(ItemStream):
+    """One PredictStream."""
 
     def __init__(self, service: PredictionService, stream: Stream) -> None:
-        self._backend = service.backend
-        self._stream = stream
-        self._open: set[Exchange] = set()
-        self._half_closed = False
-        self._draining = False
-        stream.on_cancel = self._cancel
+        super().__init__(service.backend, stream, "PredictStream")
 
     def message(self, message: bytes) -> None:
         """Start one item."""
@@ -67,65 +60,36 @@ class _PredictStream(Receiver):
         try:
             item = pb.PredictStreamRequest.FromString(message)
         except DecodeError:
-            self._cancel()
+            self.cancel()
             self._refused()
-            self._stream.finish(_unreadable(pb.PredictStreamRequest))
+            self.stream.finish(_unreadable(pb.PredictStreamRequest))
             return
         kind = item.WhichOneof("request")
         if kind is None:
             self._refused()
             self._send(item.id, invalid(f"request: expected one of {', '.join(_STREAMED)}, got none"))
             return
-        task = _STREAMED[kind]
-
-        def answer(result: bytes | StatusError) -> None:
-            self._open.discard(exchange)
-            self._send(item.id, result, kind)
-            if len(self._open) == MAX_STREAM_IN_FLIGHT - 1:
-                self._stream.resume_reading()
-            self._maybe_finish()
-
-        exchange = Exchange(self._backend, task, "PredictStream", answer)
-        if exchange.refused(self._stream.deadline, draining=self._draining):
-            return
-        self._open.add(exchange)
-        if len(self._open) == MAX_STREAM_IN_FLIGHT:
-            self._stream.pause_reading()
-        exchange.start(getattr(item, kind), self._stream.deadline)
-
-    def half_closed(self) -> None:
-        """No more items: the stream ends with its last answer."""
-        self._half_closed = True
-        self._maybe_finish()
-
-    def draining(self) -> None:
-        """No more items either, though the client may have meant to send some: it is told so."""
-        self._draining = True
-        self._maybe_finish()
-
-    def _maybe_finish(self) -> None:
-        if self._open:
-            return
-        if self._half_closed:
-            self._stream.finish()
-        elif self._draining:
-            self._stream.finish(shutting_down())
+        self.begin(
+            _STREAMED[kind],
+            partial(self._send, item.id, kind=kind),
+            lambda exchange: exchange.start(getattr(item, kind), self.stream.deadline),
+        )
 
     def _too_many(self, message: bytes) -> bool:
         """Answer an item that would be too much to parse; whether it is one."""
-        found = check_item(message, self._backend.models.max_rows)
+        found = check_item(message, self.backend.models.max_rows)
         if found is None:
             return False
         if found.task is None:
             self._refused()
             self._send(found.id, found.error)
         else:
-            Exchange(self._backend, found.task, "PredictStream", partial(self._send, found.id)).finish(found.error)
+            Exchange(self.backend, found.task, "PredictStream", partial(self._send, found.id)).finish(found.error)
         return True
 
     def _refused(self) -> None:
         """Count an item of which not even the model is known."""
-        metrics = self._backend.metrics
+        metrics = self.backend.metrics
         metrics.rejected(UNKNOWN, "invalid")
         metrics.answered(UNKNOWN, UNKNOWN, "PredictStream", Code.INVALID_ARGUMENT.name, 0.0)
 
@@ -135,12 +99,7 @@ class _PredictStream(Receiver):
             response.error.code, response.error.message = result.code, result.message
         else:
             getattr(response, kind).MergeFromString(result)
-        self._stream.send(response.SerializeToString())
-
-    def _cancel(self) -> None:
-        for exchange in self._open:
-            exchange.cancel()
-        self._open.clear()
+        self.stream.send(response.SerializeToString())
 
 
 def _unreadable(kind: type[Message]) -> StatusError:

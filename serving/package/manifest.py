@@ -193,6 +193,10 @@ def _check(manifest: Manifest) -> None:
         )
     for spec in manifest.inputs:
         require(
+            spec.datatype != "BYTES" or spec.shape == (-1,),
+            f"{spec.name}: an input of BYTES must have shape [-1], one element a row",
+        )
+        require(
             spec.text is None or (spec.datatype == "BYTES" and spec.shape == (-1,)),
             f"{spec.name}: text rules need datatype BYTES and shape [-1]",
         )

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from serving.api.prediction import MAX_STREAM_IN_FLIGHT
+from serving.api.items import MAX_IN_FLIGHT
 from serving.engine.batcher import Limits
 from tests.serving import packages
 from tests.serving.api.desk import Desk, open_desk
@@ -12,7 +12,7 @@ from tests.serving.api.desk import Desk, open_desk
 
 @pytest_asyncio.fixture
 async def desk() -> AsyncIterator[Desk]:
-    desk = await open_desk(packages.SHIPPED, Limits(max_batch_rows=8, max_queue_rows=2 * MAX_STREAM_IN_FLIGHT))
+    desk = await open_desk(packages.SHIPPED, Limits(max_batch_rows=8, max_queue_rows=2 * MAX_IN_FLIGHT))
     yield desk
     await desk.models.close()
     for name in packages.NAMES:

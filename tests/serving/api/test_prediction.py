@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from google.protobuf.message import Message
 
 from protos.prediction.v1 import prediction_pb2 as pb
-from serving.api.prediction import MAX_STREAM_IN_FLIGHT, Exchange
+from serving.api.exchange import Exchange
+from serving.api.items import MAX_IN_FLIGHT
 from serving.api.tasks import HousePriceTask
 from serving.engine.request import Request
 from serving.metrics import UNKNOWN
@@ -143,7 +145,7 @@ async def test_no_label_ever_holds_the_words_of_a_client(desk: Desk) -> None:
 
 
 async def test_more_rows_than_the_queue_could_ever_hold_are_invalid(desk: Desk) -> None:
-    houses = [pb.House()] * (2 * MAX_STREAM_IN_FLIGHT + 1)
+    houses = [pb.House()] * (2 * MAX_IN_FLIGHT + 1)
     error = desk.call("PredictHousePrice", pb.PredictHousePriceRequest(houses=houses)).error
     assert error.code is Code.INVALID_ARGUMENT
     assert error.message.startswith("houses: 2049 instances in one request")
@@ -151,7 +153,7 @@ async def test_more_rows_than_the_queue_could_ever_hold_are_invalid(desk: Desk) 
 
 
 async def test_a_full_queue_refuses_with_a_pushback(desk: Desk) -> None:
-    full = pb.PredictHousePriceRequest(houses=[HOUSE] * 2 * MAX_STREAM_IN_FLIGHT)
+    full = pb.PredictHousePriceRequest(houses=[HOUSE] * 2 * MAX_IN_FLIGHT)
     accepted = desk.call("PredictHousePrice", full)
     error = desk.call("PredictHousePrice", ONE_HOUSE).error
     assert error.code is Code.RESOURCE_EXHAUSTED
@@ -288,8 +290,8 @@ async def test_our_own_faults_are_internal_logged_and_counted(
     desk: Desk, caplog: pytest.LogCaptureFixture, step: str
 ) -> None:
     answered: asyncio.Future[Message | StatusError] = asyncio.get_running_loop().create_future()
-    exchange = Exchange(desk.service, FaultyTask(step), "PredictHousePrice", answered.set_result)
-    exchange.start(ONE_HOUSE, MemoryCall("/test"))
+    exchange = Exchange(desk.backend, FaultyTask(step), "PredictHousePrice", answered.set_result)
+    exchange.start(ONE_HOUSE, math.inf)
     error = await answered
     assert isinstance(error, StatusError)
     assert error.code is Code.INTERNAL

@@ -6,7 +6,7 @@ import pytest
 
 from protos.prediction.v1 import prediction_pb2 as pb
 from serving.api.instances import SMALL_MESSAGE
-from serving.api.prediction import MAX_STREAM_IN_FLIGHT
+from serving.api.items import MAX_IN_FLIGHT
 from serving.metrics import UNKNOWN
 from serving.status import Code
 from tests.serving import packages
@@ -138,14 +138,14 @@ async def test_a_cancelled_stream_lets_go_of_all_its_items(desk: Desk) -> None:
 
 async def test_a_stream_is_not_read_while_too_much_of_it_is_unanswered(desk: Desk) -> None:
     opened = desk.stream()
-    for n in range(MAX_STREAM_IN_FLIGHT - 1):
+    for n in range(MAX_IN_FLIGHT - 1):
         opened.receiver.message(item(str(n), house_price=ONE_HOUSE))
     assert opened.reading
     opened.receiver.message(item("last", house_price=ONE_HOUSE))
     assert not opened.reading
     opened.receiver.message(item("on its way", house_price=ONE_HOUSE))  # a transport may have read one already
     assert not opened.reading
-    await opened.until(MAX_STREAM_IN_FLIGHT + 1)
+    await opened.until(MAX_IN_FLIGHT + 1)
     assert opened.reading
     assert opened.pauses == 1
     opened.receiver.half_closed()
@@ -154,7 +154,7 @@ async def test_a_stream_is_not_read_while_too_much_of_it_is_unanswered(desk: Des
 
 async def test_an_item_that_is_refused_at_once_does_not_leave_the_stream_paused(desk: Desk) -> None:
     opened = desk.stream()
-    for n in range(MAX_STREAM_IN_FLIGHT - 1):
+    for n in range(MAX_IN_FLIGHT - 1):
         opened.receiver.message(item(str(n), house_price=ONE_HOUSE))
     opened.receiver.message(item("bad", house_price=pb.PredictHousePriceRequest()))
     assert opened.reading

@@ -52,7 +52,7 @@ def house_price(models: Models) -> Version:
 
 
 def encode(version: Version, *houses: pb.House) -> npt.NDArray[np.float32]:
-    rows, count, size = HousePriceTask().encode(pb.PredictHousePriceRequest(houses=houses), version, MAX_WORDS)
+    [rows], count, size = HousePriceTask().encode(pb.PredictHousePriceRequest(houses=houses), version, MAX_WORDS)
     assert isinstance(rows, bytes)
     assert (count, size) == (len(houses), len(rows))
     return np.frombuffer(rows, "<f4").reshape(-1, 13)
@@ -218,12 +218,12 @@ Texts = tuple[str, Callable[[list[str]], tuple[Any, int, int]]]
 
 def test_texts_are_normalised_and_measured(texts: Texts) -> None:
     _, encode = texts
-    assert encode(["A fine\tFilm!", "", "Été"]) == ([b"a fine film ", b" ", "été".encode()], 3, 12 + 1 + 5)
+    assert encode(["A fine\tFilm!", "", "Été"]) == ([[b"a fine film ", b" ", "été".encode()]], 3, 12 + 1 + 5)
 
 
 def test_a_text_of_too_many_words_is_refused_by_its_place(texts: Texts) -> None:
     field, encode = texts
-    rows, *_ = encode(["word, " * MAX_WORDS])
+    [rows], *_ = encode(["word, " * MAX_WORDS])
     assert rows[0].split() == [b"word"] * MAX_WORDS
     assert refusal(lambda: encode(["fine", "word " * (MAX_WORDS + 1)])) == (
         f"{field}[1]: 101 words; this server takes 100 at the most (--max-text-tokens)"
@@ -364,7 +364,7 @@ def test_a_package_that_does_not_fit_is_told_why(
 
 
 def test_a_house_is_thirteen_little_endian_floats(house_price: Version) -> None:
-    rows, *_ = HousePriceTask().encode(
+    [rows], *_ = HousePriceTask().encode(
         pb.PredictHousePriceRequest(houses=[pb.House(**dict.fromkeys(FEATURES, 1.0))]), house_price, MAX_WORDS
     )
     assert rows == struct.pack("<f", 1.0) * 13

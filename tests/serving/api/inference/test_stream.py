@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
-from serving.api.prediction import MAX_STREAM_IN_FLIGHT
+from serving.api.items import MAX_IN_FLIGHT
 from serving.metrics import UNKNOWN
 from serving.status import Code
 from tests.serving.api.calls import MemoryStream
@@ -101,14 +101,14 @@ async def test_a_message_that_can_not_be_read_is_told_and_the_stream_goes_on(des
 
 async def test_no_more_is_read_than_can_be_in_flight(desk: InferDesk) -> None:
     stream = desk.stream()
-    for item in range(MAX_STREAM_IN_FLIGHT):
+    for item in range(MAX_IN_FLIGHT):
         assert stream.reading
         stream.receiver.message(house(id=str(item)).SerializeToString())
     assert not stream.reading
     await stream.until(1)
     assert stream.reading
     stream.receiver.half_closed()
-    await stream.until(MAX_STREAM_IN_FLIGHT)
+    await stream.until(MAX_IN_FLIGHT)
     assert stream.finished
     assert stream.pauses == 1
 
