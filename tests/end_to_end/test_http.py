@@ -50,9 +50,9 @@ def post(server: ServerProcess, path: str, body: Any) -> Any:
 def test_the_answers_are_those_of_grpc(server: ServerProcess, client: PredictionClient) -> None:
     found = post(server, "/v1/sentiment", {"reviews": TEXTS})
     assert (found["model"], found["version"]) == ("sentiment", "1")
-    assert [(each["sentiment"], each["positive_probability"], each["known_words"]) for each in found["predictions"]] == [
-        (each.sentiment, each.positive_probability, each.known_words) for each in client.predict_sentiment(TEXTS)
-    ]
+    assert [
+        (each["sentiment"], each["positive_probability"], each["known_words"]) for each in found["predictions"]
+    ] == [(each.sentiment, each.positive_probability, each.known_words) for each in client.predict_sentiment(TEXTS)]
     found = post(server, "/v1/topic", {"newswires": TEXTS, "top_k": 46})
     assert [
         ([tuple(score.values()) for score in each["topics"]], each["known_words"]) for each in found["predictions"]
@@ -158,7 +158,9 @@ class Load:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("flags", [("--transport", "native"), ("--transport", "grpcio"), ("--workers", "2")], ids=" ".join)
+@pytest.mark.parametrize(
+    "flags", [("--transport", "native"), ("--transport", "grpcio"), ("--workers", "2")], ids=" ".join
+)
 async def test_termination_under_load_loses_no_request(flags: tuple[str, ...]) -> None:
     """Every request is answered, or told to go elsewhere, and the server's own count is the callers'."""
     with ServerProcess(*flags) as server:

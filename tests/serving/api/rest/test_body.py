@@ -45,9 +45,7 @@ async def test_a_body_that_says_that_it_is_too_large_is_not_read(client: Client)
     assert (answer.status, answer.fields["connection"]) == (413, "close")
 
 
-async def test_a_body_that_goes_on_and_on_is_read_no_further(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_body_that_goes_on_and_on_is_read_no_further(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "LINGER_SECONDS", 0.05)
     part = b" " * (MAX_BODY_BYTES // 4)
     asked = client.begin("POST", "/v1/house-price", [part] * 100)
@@ -95,7 +93,9 @@ async def test_codings_that_are_not_known(client: Client) -> None:
 
 
 @pytest.mark.parametrize(("coding", "unpack"), [("gzip", gzip.decompress), ("deflate", zlib.decompress)])
-async def test_longer_answers_are_compressed_where_that_is_asked_for(client: Client, coding: str, unpack: object) -> None:
+async def test_longer_answers_are_compressed_where_that_is_asked_for(
+    client: Client, coding: str, unpack: object
+) -> None:
     assert callable(unpack)
     body = {"newswires": ["Net profit rose"], "top_k": 46}
     plain = await client.post("/v1/topic", body)

@@ -212,7 +212,10 @@ async def test_outputs_of_bytes_that_are_no_text_go_as_binary_data_only() -> Non
         (features(HOUSE) | {"parameters": {"priority": 1.5}}, "parameters[priority]: expected a level from 1 to 3"),
         (features(HOUSE) | {"parameters": {"sequence_id": 7}}, "parameters[sequence_id]: the models served here"),
         (features(HOUSE, parameters={"binary_data_size": 4}), "inputs[0] ('features'): both data and parameters"),
-        (features(parameters={"binary_data_size": -1}), "inputs[0] ('features'): parameters[binary_data_size]: expected"),
+        (
+            features(parameters={"binary_data_size": -1}),
+            "inputs[0] ('features'): parameters[binary_data_size]: expected",
+        ),
         (
             features(parameters={"binary_data_size": 52}),
             "inputs[0] ('features'): parameters[binary_data_size]: 52 bytes, but of those that follow the JSON there "

@@ -87,9 +87,7 @@ async def test_houses_are_answered_as_over_grpc(desk: Desk, client: Client) -> N
         pb.PredictHousePriceResponse,
     )
     assert answer.json == {
-        "predictions": [
-            {"price_usd": each.price_usd, "imputed": list(each.imputed)} for each in expected.predictions
-        ],
+        "predictions": [{"price_usd": each.price_usd, "imputed": list(each.imputed)} for each in expected.predictions],
         "model": "house_price",
         "version": "1",
     }
@@ -123,7 +121,11 @@ async def test_houses_are_answered_as_over_grpc(desk: Desk, client: Client) -> N
         ("/v1/house-price", {"houses": [{"rooms": "6"}]}, "houses[0].rooms: expected `float | null`, got `str`"),
         ("/v1/house-price", {"houses": [{"rooms": True}]}, "houses[0].rooms: expected `float | null`, got `bool`"),
         ("/v1/house-price", b'{"houses": [{"rooms": 1e999}]}', "houses[0].rooms: number out of range"),
-        ("/v1/house-price", b'{"houses": [{"rooms": NaN}]}', "the body can't be read as JSON: invalid character (byte 22)"),
+        (
+            "/v1/house-price",
+            b'{"houses": [{"rooms": NaN}]}',
+            "the body can't be read as JSON: invalid character (byte 22)",
+        ),
         (
             "/v1/house-price",
             {"houses": [{}, {"rooms": 1e300}]},
