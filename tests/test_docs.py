@@ -48,6 +48,7 @@ def environment() -> Iterator[dict[str, str]]:
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "TRIPTYCH_ADDRESS": server.address,
+            "TRIPTYCH_HTTP": server.http,
             "TRIPTYCH_DATA": os.environ.get("TRIPTYCH_DATA") or str(ROOT / "../shared/data"),
         }
 

@@ -74,8 +74,8 @@ def test_tensors_are_answered_as_instances_are(server: ServerProcess) -> None:
 
 
 def test_the_server_is_ready_and_says_what_it_has(server: ServerProcess) -> None:
-    assert ask(server, "GET", "/v2/health/live") == (200, None)
-    assert ask(server, "GET", "/v2/health/ready") == (200, None)
+    assert ask(server, "GET", "/v2/health/live") == (200, {"live": True})
+    assert ask(server, "GET", "/v2/health/ready") == (200, {"ready": True})
     assert ask(server, "GET", "/v2")[1]["name"] == "triptych"
     index = post(server, "/v2/repository/index", {})
     assert [(each["name"], each["state"]) for each in index] == [

@@ -1,14 +1,12 @@
-"""Triton's HTTP client, unchanged, against the real server."""
+"""Triton's and KServe's HTTP clients, unchanged, against the real server."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
-from tests.end_to_end.server import ROOT, ServerProcess
+from tests.end_to_end.server import ServerProcess
 from tests.interop.clients import controlled
-from tests.interop.conftest import FOLDER
+from tests.interop.http_clients import run
 from tests.serving.certificates import Certificates
 
 
@@ -19,20 +17,15 @@ def over_http(request: pytest.FixtureRequest, certificates: Certificates) -> Ite
         yield process.wait_ready()
 
 
-def run(kind: str, server: ServerProcess) -> None:
-    address = server.http.rpartition("/")[2]
-    command = [sys.executable, str(FOLDER / "triton_http_client.py"), address, server.ca or "-", kind]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
-    assert done.returncode == 0, done.stdout + done.stderr + server.output
-    assert done.stdout == "done\n"
-
-
 @pytest.mark.parametrize("kind", ["sync", "asynchronous", "compressed"])
 def test_triton_http_client(over_http: ServerProcess, kind: str) -> None:
-    run(kind, over_http)
+    run("triton_http_client", kind, over_http)
 
 
 def test_triton_http_client_loads_and_unloads() -> None:
     with controlled("native") as server:
-        run("models", server.wait_ready())
+        run("triton_http_client", "models", server.wait_ready())
+
+
+def test_kserve_http_client(over_http: ServerProcess) -> None:
+    run("kserve_http_client", "infer", over_http)

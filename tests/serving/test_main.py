@@ -119,7 +119,8 @@ def test_check_has_its_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_a_server_that_can_not_start_says_why_in_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", "-m", "serving", "--device", "cpu"]
-    command += ["--models", str(tmp_path), "--grpc-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
+    command += ["--models", str(tmp_path), "--grpc-address", "127.0.0.1:0"]
+    command += ["--http-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert found.returncode == 1
     assert found.stdout == ""

@@ -140,17 +140,19 @@ class InferenceApi:
             form = self._forms[model] = JsonForm(model)
         return form
 
+    # Triton's clients look at the status, KServe's at the body.
+
     def _live(self, ask: Ask, _: bytes) -> None:
-        ask.end(Reply(fields=()))
+        ask.end(_json({"live": True}))
 
     def _ready(self, ask: Ask, _: bytes) -> None:
         if not self._is_ready():
             raise StatusError(Code.UNAVAILABLE, "not every model is ready; POST /v2/repository/index says which is not")
-        ask.end(Reply(fields=()))
+        ask.end(_json({"ready": True}))
 
     def _model_ready(self, ask: Ask, _: bytes) -> None:
         self._models.resolve(ask.path["model"], ask.path.get("version", ""))
-        ask.end(Reply(fields=()))
+        ask.end(_json({"name": ask.path["model"], "ready": True}))
 
     def _server(self, ask: Ask, _: bytes) -> None:
         ask.end(_json(about.server()))

@@ -1,7 +1,9 @@
 """The typed predictions over HTTP: JSON in, the same tasks that gRPC asks, JSON out."""
 
+import struct
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from contextlib import suppress
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -10,13 +12,17 @@ from serving.api.exchange import Backend, Exchange
 from serving.api.rest import messages
 from serving.api.rest.ask import Ask, Handler
 from serving.api.rest.reading import read
-from serving.api.tasks import TASKS, Task
+from serving.api.tasks import TASKS, CompleteHouses, Task
 from serving.engine.request import Outputs, Rows
 from serving.repository.version import Version
 from serving.status import StatusError, invalid
 
-_SENTIMENTS: Final = {pb.SENTIMENT_NEGATIVE: "negative", pb.SENTIMENT_POSITIVE: "positive"}
+_SENTIMENTS: Final[Mapping[int, Literal["negative", "positive"]]] = {
+    pb.SENTIMENT_NEGATIVE: "negative",
+    pb.SENTIMENT_POSITIVE: "positive",
+}
 _FEATURES: Final = tuple(field.name for field in pb.House.DESCRIPTOR.fields)
+_HOUSE: Final = struct.Struct(f"<{len(_FEATURES)}f")
 
 
 def _sentiments(found: pb.PredictSentimentResponse) -> list[messages.SentimentPrediction]:
@@ -40,8 +46,13 @@ def _prices(found: pb.PredictHousePriceResponse) -> list[messages.HousePricePred
     return [messages.HousePricePrediction(each.price_usd, list(each.imputed)) for each in found.predictions]
 
 
-def _houses(request: messages.PredictHousePriceRequest) -> pb.PredictHousePriceRequest:
-    """The message that the task takes: which features are absent is known to it only."""
+def _houses(request: messages.PredictHousePriceRequest) -> CompleteHouses | pb.PredictHousePriceRequest:
+    """What the task takes; most houses have every feature, and need no message."""
+    if not request.version:
+        # A feature that is absent, or beyond the range of float32, can't be packed.
+        with suppress(struct.error, OverflowError):
+            rows = [_HOUSE.pack(*msgspec.structs.astuple(house)) for house in request.houses]
+            return CompleteHouses(b"".join(rows), len(rows))
     return pb.PredictHousePriceRequest(
         houses=[
             pb.House(

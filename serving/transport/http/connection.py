@@ -83,8 +83,9 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             self._deaf, self.cycle.keep_alive = True, False  # it is answered in HTTP/1.1, and there it ends
         except httptools.HttpParserError as error:
-            status, message = self._refusal or (HTTPStatus.BAD_REQUEST, f"this is not HTTP/1.1: {error}")
-            self._refuse(status, message)
+            # Of what can be wrong in a callback, all but our own refusals is the target.
+            what = "its target can't be read" if isinstance(error, httptools.HttpParserCallbackError) else error
+            self._refuse(*(self._refusal or (HTTPStatus.BAD_REQUEST, f"this is not HTTP/1.1: {what}")))
             return
         if self._progress:
             self._quiet = 0
@@ -105,7 +106,6 @@ class Connection(HttpToolsProtocol):
         for timer in (self._timer, self._stall):
             if timer is not None:
                 timer.cancel()
-        self.pipeline.clear()
         active, self._active = self._active, None
         if active is not None and not active.response_complete:
             active.disconnected = True

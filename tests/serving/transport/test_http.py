@@ -34,6 +34,8 @@ SOON = 0.2
 GET = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n"
 LARGE = 32 * 1024 * 1024
 """Bytes that no socket takes as long as nobody reads."""
+SOME = 48 * 1024
+"""Bytes that a small socket doesn't take either, but that are too few for writing to be paused."""
 
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -122,11 +124,13 @@ class App:
         body = f"{scope['path']} {size}".encode()
         if scope["path"] == "/large":
             body = b" " * LARGE
+        elif scope["path"] == "/some":
+            body = b" " * SOME
         elif scope["path"] == "/wait":
             gone = asyncio.Event()
             scope["state"][ON_DISCONNECT] = gone.set
             self.waiting.set()
-            done, waiting = await asyncio.wait(
+            _, waiting = await asyncio.wait(
                 {asyncio.ensure_future(self.may_answer.wait()), asyncio.ensure_future(gone.wait())},
                 return_when=asyncio.FIRST_COMPLETED,
             )
@@ -170,7 +174,7 @@ async def serving(limits: Limits = LIMITS, app: Any = None, tls: Tls | None = No
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(10):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.005)
 
 
@@ -274,6 +278,7 @@ async def test_heads_that_are_too_large(sent: bytes, status: int, message: str) 
         HEAD + b"content-length: x\r\n\r\n",
         HEAD + b"content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n",
         CHUNKED + b"x\r\n",
+        b"GET ?x HTTP/1.1\r\nhost: h\r\n\r\n",
     ],
 )
 @on_each_loop
@@ -324,6 +329,16 @@ async def test_a_body_must_come_in_time() -> None:
         assert await wire.ended() == b""
         await until(lambda: rig.app.gone == 1)
         assert (await (await rig.connect()).ask(GET)).status == 200
+
+
+@on_each_loop
+async def test_each_request_has_its_own_time() -> None:
+    async with serving(replace(LIMITS, head_seconds=SOON)) as rig:
+        wire = await rig.connect()
+        wire.send(GET[:10])
+        for _ in range(8):
+            await asyncio.sleep(SOON / 4)
+            assert (await wire.ask(GET[10:] + GET[:10])).status == 200
 
 
 @on_each_loop
@@ -398,16 +413,19 @@ async def test_a_fault_behind_a_request_does_not_take_its_answer() -> None:
         assert await wire.ended() == b""
 
 
+@pytest.mark.parametrize("asked", [b"/large HTTP/1.1", b"/some HTTP/1.1", b"/some HTTP/1.0"])
 @on_each_loop
-async def test_a_client_that_does_not_read_is_cut(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_that_does_not_read_is_cut(caplog: pytest.LogCaptureFixture, asked: bytes) -> None:
     caplog.set_level(logging.INFO)
-    async with serving(replace(LIMITS, stall_seconds=SOON)) as rig:
+    async with serving(replace(LIMITS, stall_seconds=SOON, idle_seconds=SOON)) as rig:
+        assert rig.transport._socket is not None
+        rig.transport._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.setblocking(False)
             loop = asyncio.get_running_loop()
             await loop.sock_connect(client, ("127.0.0.1", rig.port))
-            await loop.sock_sendall(client, GET.replace(b"/ ", b"/large "))
+            await loop.sock_sendall(client, b"GET %s\r\nhost: h\r\n\r\n" % asked)
             await until(lambda: rig.transport._connections)
             await until(lambda: not rig.transport._connections)
         assert [record.reason for record in caplog.records if record.message == "connection cut"] == [  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from protos.prediction.v1 import prediction_pb2 as pb
 from serving.api.inference.form import InferRequest, InferResult, OutputTensor, RequestedOutput
 from serving.api.rest.tensors import write_result
 from serving.engine.request import Request
@@ -47,10 +48,7 @@ def head_of(answer: Answer) -> tuple[Any, bytes]:
 
 async def price(client: Client) -> float:
     """What the typed API says of the house, in thousands of dollars."""
-    names = (
-        "crime_rate residential_zoning industrial_area by_river nitric_oxides rooms built_before_1940 "
-        "employment_distance highway_access tax_rate pupil_teacher_ratio black_population_index lower_status"
-    ).split()
+    names = [field.name for field in pb.House.DESCRIPTOR.fields]
     answer = await client.post("/v1/house-price", {"houses": [dict(zip(names, HOUSE, strict=True))]})
     dollars: float = answer.json["predictions"][0]["price_usd"]
     return dollars / 1000
@@ -126,7 +124,7 @@ async def test_binary_tensors_are_answered_as_asked(client: Client) -> None:
 
 
 async def test_binary_texts_and_outputs_of_either_kind(client: Client) -> None:
-    elements = ["A good film".encode(), "naïve".encode(), b""]
+    elements = [b"A good film", "naïve".encode(), b""]
     raw = b"".join(struct.pack("<I", len(each)) + each for each in elements)
     head: dict[str, Any] = {
         "inputs": [
@@ -337,7 +335,7 @@ async def test_what_is_too_late_is_said_so(desk: Desk, client: Client) -> None:
 
 async def test_a_client_that_goes_is_not_computed_for(desk: Desk, client: Client) -> None:
     asked = client.begin("POST", PRICE, features(HOUSE))
-    while not desk.in_flight():
+    while not desk.in_flight():  # noqa: ASYNC110 - it tells nobody
         await asyncio.sleep(0)
     asked.disconnect()
     await asked.task

@@ -12,12 +12,12 @@ pytestmark = pytest.mark.asyncio
 
 async def test_the_server_is_there(client: Client) -> None:
     answer = await client.get("/v2/health/live")
-    assert (answer.status, answer.body) == (200, b"")
+    assert (answer.status, answer.json) == (200, {"live": True})
 
 
 async def test_the_server_is_ready_where_its_health_says_so(client: Client) -> None:
     answer = await client.get("/v2/health/ready")
-    assert (answer.status, answer.body) == (200, b"")
+    assert (answer.status, answer.json) == (200, {"ready": True})
     READY["ready"] = False
     answer = await client.get("/v2/health/ready")
     assert answer.status == 503
@@ -38,7 +38,7 @@ async def test_a_model_is_described(desk: Desk, client: Client, path: str) -> No
     assert (answer.json["name"], answer.json["versions"]) == ("topic", ["1"])
     assert [output["name"] for output in answer.json["outputs"]] == ["probability", "known_words"]
     ready = await client.get(f"{path}/ready")
-    assert (ready.status, ready.body) == (200, b"")
+    assert (ready.status, ready.json) == (200, {"name": "topic", "ready": True})
     configuration = (await client.get(f"{path}/config")).json
     assert configuration == about.configuration(desk.models, "topic", "1", 0.001)
     assert configuration["max_batch_size"] == 8

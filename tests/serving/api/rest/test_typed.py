@@ -92,6 +92,10 @@ async def test_houses_are_answered_as_over_grpc(desk: Desk, client: Client) -> N
         "version": "1",
     }
     assert [len(each["imputed"]) for each in answer.json["predictions"]] == [9, 13, 0, 12]
+    alone = await client.post("/v1/house-price", {"houses": [complete]})
+    assert alone.json["predictions"] == answer.json["predictions"][2:3]
+    beyond = await client.post("/v1/house-price", {"houses": [complete, complete | {"tax_rate": 1e39}]})
+    assert (beyond.status, beyond.error) == (400, "houses[1].tax_rate: 1e+39 is beyond the range of float32")
 
 
 @pytest.mark.parametrize(
@@ -209,7 +213,7 @@ async def test_a_server_that_goes_takes_nothing(desk: Desk, client: Client) -> N
 
 async def test_a_client_that_goes_is_not_computed_for(desk: Desk, client: Client) -> None:
     asked = client.begin("POST", "/v1/house-price", {"houses": [{}]})
-    while not desk.in_flight():
+    while not desk.in_flight():  # noqa: ASYNC110 - it tells nobody
         await asyncio.sleep(0)
     asked.disconnect()
     await asked.task
