@@ -126,6 +126,16 @@ class Instruments(Collector):
         self._histograms.append(family)
         return family
 
+    def forget(self, **labels: str) -> None:
+        """Show no metric any more that has all of these labels, with these values."""
+        families: list[Family[Value] | Family[Histogram]] = [*self._counters, *self._gauges, *self._histograms]
+        for family in families:
+            if labels.keys() <= set(family.label_names):
+                wanted = {family.label_names.index(name): value for name, value in labels.items()}
+                for values, _ in family.children():
+                    if all(values[index] == value for index, value in wanted.items()):
+                        family.forget(*values)
+
     def collect(self) -> Iterator[Metric]:
         """For Prometheus."""
         for family in self._counters:

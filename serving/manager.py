@@ -1,6 +1,7 @@
 """Control of a server's own models, as the API and the server's life ask for it."""
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections.abc import Callable
@@ -11,10 +12,11 @@ from typing import Any, TypeVar
 from serving.config import Settings
 from serving.metrics import Metrics
 from serving.repository import trial
-from serving.repository.control import Control
+from serving.repository.control import Control, loading
 from serving.repository.disk import RepositoryError
 from serving.repository.routing import Fleet
 from serving.repository.state import Entry
+from serving.repository.trials import Trials
 from serving.repository.watch import Watch
 from serving.statistics import Statistics
 from serving.status import StatusError, fault
@@ -32,13 +34,16 @@ def control(settings: Settings, fleet: Fleet, metrics: Metrics) -> Watch:
     """A folder's control, and the thread for it."""
     folder = Path(settings.models)
 
-    def try_out(package: Path, name: str, version: int, digest: str) -> None:
+    def run(package: Path, name: str, version: int, digest: str) -> None:
         trial.try_out(folder, package, name, version, digest, max_batch_rows=settings.max_batch_rows)
 
+    trials = Trials(run)
     controlled = Control(
-        folder, fleet, metrics, mode=settings.model_control, versions=settings.versions, try_out=try_out
+        folder, fleet, metrics, mode=settings.model_control, versions=settings.versions, try_out=trials
     )
-    return Watch(controlled, settings.model_poll_seconds if settings.model_control == "poll" else math.inf)
+    watch = Watch(controlled, settings.model_poll_seconds if settings.model_control == "poll" else math.inf)
+    trials.ended = watch.trial_ended
+    return watch
 
 
 def start(settings: Settings, controlled: Control) -> None:
@@ -85,7 +90,8 @@ class Manager:
                 done.set_exception(error)
 
         def post(error: BaseException | None) -> None:
-            self._loop.call_soon_threadsafe(finish, error)
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(finish, error)
 
         self._watch.ask(partial(start, self._settings), post)
         await done
@@ -101,7 +107,7 @@ class Manager:
         self._ask("RepositoryIndex", Control.index, done)
 
     def load(self, name: str, done: Callable[[StatusError | None], None]) -> None:
-        self._ask("RepositoryModelLoad", lambda controlled: controlled.load(name), done)
+        self._ask("RepositoryModelLoad", loading(name), done)
 
     def unload(self, name: str, done: Callable[[StatusError | None], None]) -> None:
         self._ask("RepositoryModelUnload", lambda controlled: controlled.unload(name), done)
@@ -111,7 +117,8 @@ class Manager:
 
     def _ask(self, what: str, work: Callable[[Control], Result], done: Callable[[Any], None]) -> None:
         def answer(result: Result | BaseException) -> None:
-            self._loop.call_soon_threadsafe(done, result_or_status(what, result))
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
+                self._loop.call_soon_threadsafe(done, result_or_status(what, result))
 
         self._watch.ask(work, answer)
 

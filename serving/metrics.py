@@ -23,6 +23,9 @@ SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 UNKNOWN = "unknown"
 """Stands for a model, version or method that a client made up: labels must not grow with requests."""
 
+MAX_RETIRED = 4
+"""Versions of a model that are served no more and whose metrics are still shown: somebody will compare."""
+
 LOAD_OUTCOMES = ("ready", "checksum", "checker", "signature", "golden", "load_error")
 REJECTIONS = ("queue_full", "too_late", "expired", "cancelled", "invalid", "draining", "unauthorised")
 SHADOW_OUTCOMES = ("agreed", "differed", "failed", "dropped")
@@ -110,6 +113,8 @@ class Metrics:
         )
         self._answered: dict[tuple[str, str, str, str], _Answered] = {}
         self._versions: dict[tuple[str, str], VersionMetrics] = {}
+        self._retired: dict[str, list[str]] = {}
+        self._forgotten_answers = 0
 
     def answered(self, model: str, version: str, method: str, code: str, seconds: float) -> None:
         """A request was answered; every label is one of the server's own words."""
@@ -126,7 +131,8 @@ class Metrics:
     @property
     def answers(self) -> int:
         """Requests answered with a prediction since the start."""
-        return int(sum(total.value for labels, total in self._requests.children() if labels[-1] == "OK"))
+        answers = sum(int(total.value) for labels, total in self._requests.children() if labels[-1] == "OK")
+        return self._forgotten_answers + answers
 
     def rejected(self, model: str, reason: str) -> None:
         """A request was refused or given up, for one of `REJECTIONS`."""
@@ -151,6 +157,8 @@ class Metrics:
         One that comes again goes on counting where it ended.
         """
         labels = (model, str(version))
+        if labels[1] in (retired := self._retired.get(model, [])):
+            retired.remove(labels[1])
         self._info.labels(*labels, provider, task).set(1)
         for reason in REJECTIONS:
             self._rejected.labels(model, reason)
@@ -167,9 +175,29 @@ class Metrics:
             )
         return found
 
-    def gone(self, model: str, version: str, provider: str, task: str) -> None:
-        """A version is served no more: what it counted stays."""
+    def unlisted(self, model: str, version: str, provider: str, task: str) -> None:
+        """A version takes no more requests."""
         self._info.forget(model, version, provider, task)
+
+    def gone(self, model: str, version: str) -> None:
+        """A version has answered its last request: what was counted of the last few such stays."""
+        retired = self._retired.setdefault(model, [])
+        if version in retired:
+            retired.remove(version)
+        retired.append(version)
+        while len(retired) > MAX_RETIRED:
+            self._drop(model, retired.pop(0))
+
+    def _drop(self, model: str, version: str) -> None:
+        self._forgotten_answers += sum(
+            int(one.total.value)
+            for key, one in self._answered.items()
+            if key[:2] == (model, version) and key[3] == "OK"
+        )
+        self._versions.pop((model, version), None)
+        self._answered = {key: one for key, one in self._answered.items() if key[:2] != (model, version)}
+        self.instruments.forget(model=model, version=version)
+        self.instruments.forget(model=model, candidate=version)
 
     def shadow(self, model: str, version: str, candidate: str) -> "ShadowMetrics":
         """The metrics of one comparison, bound."""

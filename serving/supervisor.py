@@ -27,8 +27,7 @@ from serving.config import Settings
 from serving.line import Answer, Line, LineEndedError
 from serving.metrics import PROCESS_COLLECTORS, Metrics
 from serving.probes import Probes
-from serving.repository.control import Control
-from serving.repository.disk import LoadError
+from serving.repository.control import Control, loading
 from serving.server import SAME_SIGNAL_SECONDS, StartError, announce
 from serving.transport.address import BACKLOG, listen
 from serving.transport.interface import TransportError
@@ -177,7 +176,7 @@ class Supervisor(Collector):
         elif what == worker.INDEX:
             self._control.ask(Control.index, answer)
         elif what == worker.LOAD:
-            self._control.ask(lambda control: control.load(argument), answer)
+            self._control.ask(loading(argument), answer)
         elif what == worker.UNLOAD:
             self._control.ask(lambda control: control.unload(argument), answer)
         elif what == worker.ALL_STATISTICS:
@@ -192,10 +191,7 @@ class Supervisor(Collector):
             self._wake()
 
     def _joined(self, process: SpawnProcess, error: BaseException | None) -> None:
-        if isinstance(error, LoadError):
-            log.error("worker can't serve what the others do", extra={"reason": str(error)})
-            process.terminate()
-        elif error is not None and not isinstance(error, LineEndedError):
+        if error is not None and not isinstance(error, LineEndedError):
             log.error("fault", exc_info=error)
             process.terminate()
 
@@ -222,7 +218,6 @@ class Supervisor(Collector):
     def _stop(self) -> None:
         """Let every worker finish what it took; whoever is asked twice hurries."""
         self._stopping = True
-        self._control.stop()
         settings = self._settings
         alive = [place.process for place in self._places if place.process is not None]
         for process in alive:
@@ -240,6 +235,7 @@ class Supervisor(Collector):
                     process.terminate()
         for process in alive:
             process.kill()
+        self._control.stop()  # until now clients of theirs may have asked
         log.info("stopped", extra={"killed": len(alive)})
 
 

@@ -5,6 +5,7 @@ only the supervisor can do. A worker does not outlive its supervisor.
 """
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -29,6 +30,8 @@ from serving.repository.state import Entry
 from serving.statistics import Statistics
 from serving.status import StatusError
 
+log = logging.getLogger(__name__)
+
 PREPARE, COMMIT, STARTED, METRICS, STATISTICS = "prepare", "commit", "started", "metrics", "statistics"
 """What a supervisor asks."""
 
@@ -42,6 +45,7 @@ class Refused:
 
     outcome: str
     message: str
+    lasting: bool = True
 
 
 def main(number: int, settings: Settings, sockets: dict[str, socket.socket], pipe: Any) -> None:
@@ -122,12 +126,17 @@ class Worker:
         try:
             answer(self._local.prepare(wanted))
         except LoadError as error:
-            answer(Refused(error.outcome, str(error)))
+            answer(Refused(error.outcome, str(error), error.lasting))
         except Exception as error:  # noqa: BLE001 - the supervisor waits
             answer(Refused("load_error", f"{type(error).__name__}: {error}"))
 
     def _commit(self, routings: Any, answer: Answer) -> None:
-        self._local.commit(routings)
+        try:
+            self._local.commit(routings)
+        except Exception:
+            # Half of a change is worse than one worker fewer for a moment: who takes its place begins anew.
+            log.exception("a worker could not do what the others did")
+            os._exit(1)
         answer(None)
 
     def _start(self, answer: Answer) -> None:

@@ -18,13 +18,16 @@ from serving import worker
 from serving.line import Line, LineEndedError
 from serving.repository.control import Control
 from serving.repository.disk import LoadError
-from serving.repository.routing import Routing, Wanted
+from serving.repository.routing import Routing, Wanted, without
 from serving.repository.version import Prepared
 from serving.statistics import Statistics
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+
+Key = tuple[str, int]
+"""Name of a model, and a version."""
 
 COUNT_SECONDS = 1.0
 """In which a worker must have said what it counted."""
@@ -41,7 +44,9 @@ class Workers:
     """Those that serve."""
 
     def __init__(self) -> None:
-        self._lines: set[Line] = set()
+        self._lines: dict[Line, dict[Key, str]] = {}
+        """Each with the versions that it lacks, and why: they could not be loaded when it came, and are served by
+        others from their memory."""
         self._lock = threading.Lock()
         self._routings: dict[str, Routing | None] = {}
 
@@ -52,25 +57,29 @@ class Workers:
 
     def add(self, line: Line) -> None:
         """One more, which knows nothing yet: as at the start."""
-        with self._lock:
-            self._lines.add(line)
+        self._add(line, {})
 
     def remove(self, line: Line) -> None:
         """One less."""
         with self._lock:
-            self._lines.discard(line)
+            self._lines.pop(line, None)
 
     def join(self, line: Line, control: Control) -> None:
-        """One more, which first loads what the others serve. To be called where control is.
+        """One more, which first loads what the others serve, as far as it can. To be called where control is.
 
         Raises:
-            LoadError: it can't; there is another package on the disk by now, for example.
             LineEndedError: it is gone.
         """
+        lacking: dict[Key, str] = {}
         for wanted in control.served:
-            _prepared(line.ask(worker.PREPARE, wanted).result())
-        line.ask(worker.COMMIT, control.routings).result()
-        self.add(line)
+            try:
+                _prepared(line.ask(worker.PREPARE, wanted).result())
+            except LoadError as error:
+                about = {"model": wanted.name, "version": wanted.version, "reason": str(error)}
+                log.error("worker can't serve what others do", extra=about)
+                lacking[wanted.name, wanted.version] = str(error)
+        line.ask(worker.COMMIT, _for(control.routings, lacking)).result()
+        self._add(line, lacking)
         line.ask(worker.STARTED)
 
     def start(self) -> None:
@@ -79,14 +88,29 @@ class Workers:
 
     def prepare(self, wanted: Wanted) -> Prepared:
         """Have every worker load and verify a version; raises LoadError where one refuses it."""
-        prepared = [_prepared(answer) for answer in self._all(worker.PREPARE, wanted)]
+        with self._lock:
+            asked = {line: line.ask(worker.PREPARE, wanted) for line in self._lines}
+        prepared: list[Prepared] = []
+        refused: LoadError | None = None
+        for line, future in asked.items():
+            try:
+                prepared.append(_prepared(future.result()))
+                self._lines.get(line, {}).pop((wanted.name, wanted.version), None)
+            except LineEndedError:
+                continue
+            except LoadError as error:
+                refused = error
+        if refused is not None:
+            raise refused
         if not prepared:
-            raise LoadError("load_error", "there is no worker to load it")
+            raise LoadError("load_error", "there is no worker to load it", lasting=False)
         return Prepared(prepared[0].digest, fresh=any(one.fresh for one in prepared))
 
     def commit(self, routings: Mapping[str, Routing | None]) -> None:
         """Have every worker serve these models so, and return when all do."""
-        self._all(worker.COMMIT, dict(routings))
+        with self._lock:
+            asked = [line.ask(worker.COMMIT, _for(routings, lacking)) for line, lacking in self._lines.items()]
+        _answers(asked)
         self._routings = {**self._routings, **routings}
 
     def scrape(self) -> list[list[Metric]]:
@@ -105,17 +129,35 @@ class Workers:
                     total[key] = found
         return list(total.values())
 
-    def _all(self, what: str, argument: Any, seconds: float | None = None) -> list[Any]:
-        """Ask all at once, and wait for every answer; those that died, or were late, give none."""
+    def _add(self, line: Line, lacking: dict[Key, str]) -> None:
         with self._lock:
-            asked: list[Future[Any]] = [line.ask(what, argument) for line in self._lines]
-        answers = []
-        for future in asked:
-            try:
-                answers.append(future.result(seconds))
-            except (LineEndedError, NotYetError):
-                continue
-        return answers
+            self._lines[line] = lacking
+
+    def _all(self, what: str, argument: Any, seconds: float | None = None) -> list[Any]:
+        """Ask all at once."""
+        with self._lock:
+            asked = [line.ask(what, argument) for line in self._lines]
+        return _answers(asked, seconds)
+
+
+def _answers(asked: Iterable["Future[Any]"], seconds: float | None = None) -> list[Any]:
+    """Wait for every answer; those that died, or were late, give none."""
+    answers = []
+    for future in asked:
+        try:
+            answers.append(future.result(seconds))
+        except (LineEndedError, NotYetError):
+            continue
+    return answers
+
+
+def _for(routings: Mapping[str, Routing | None], lacking: Mapping[Key, str]) -> dict[str, Routing | None]:
+    """What one is told that lacks some versions."""
+    told: dict[str, Routing | None] = {}
+    for name, routing in routings.items():
+        reasons = {number: reason for (of, number), reason in lacking.items() if of == name}
+        told[name] = without(routing, reasons) if routing is not None and reasons else routing
+    return told
 
 
 def _prepared(answer: Prepared | worker.Refused) -> Prepared:

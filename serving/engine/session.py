@@ -1,6 +1,9 @@
 """An ONNX Runtime session that runs where it was told to, or not at all."""
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy.typing as npt
@@ -11,6 +14,10 @@ from serving.engine.device import Device, DeviceError
 Feed = dict[str, npt.NDArray[Any]]
 
 _ERRORS_ONLY = 3
+
+
+class TooLongError(Exception):
+    """A run that was ended."""
 
 
 class Session:
@@ -37,6 +44,7 @@ class Session:
         # The arena keeps the memory of the largest batch ever seen, and is no faster than malloc here.
         options.enable_cpu_mem_arena = False
         self._session = ort.InferenceSession(model, options, providers=device.providers, enable_fallback=0)
+        self._options: Any = None
         self.provider: str = self._session.get_providers()[0]
         if self.provider != device.provider:
             raise DeviceError(f"ONNX Runtime chose {self.provider} although {device.provider} was asked for")
@@ -46,5 +54,33 @@ class Session:
 
     def run(self, outputs: list[str], feed: Feed) -> list[npt.NDArray[Any]]:
         """Compute the named outputs; safe from several threads, and the GIL is released meanwhile."""
-        result: list[npt.NDArray[Any]] = self._session.run(outputs, feed)
+        result: list[npt.NDArray[Any]] = self._session.run(outputs, feed, self._options)
         return result
+
+    @contextmanager
+    def bounded(self, seconds: float) -> Iterator[None]:
+        """End runs that are still under way after so many seconds: ONNX Runtime looks at that between two nodes.
+
+        Raises:
+            TooLongError: in place of what ONNX Runtime raises in one that was ended.
+        """
+        options = ort.RunOptions()
+        ended = threading.Event()
+
+        def end() -> None:
+            ended.set()
+            options.terminate = True
+
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        self._options = options
+        timer.start()
+        try:
+            yield
+        except Exception as error:
+            if ended.is_set():
+                raise TooLongError(f"it did not end in {seconds:g} s") from error
+            raise
+        finally:
+            timer.cancel()
+            self._options = None

@@ -5,6 +5,7 @@ A version that is refused changes nothing for those that are served.
 """
 
 import logging
+import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Literal
@@ -21,19 +22,41 @@ log = logging.getLogger(__name__)
 
 Mode = Literal["none", "poll", "explicit"]
 
-TryOut = Callable[[Path, str, int, str], None]
-"""Runs a package (folder, name, version, digest) where it can do no harm; raises LoadError where it is unfit."""
+TryOut = Callable[[Path, str, int, str], bool]
+"""Has a package (folder, name, version, digest) been run where it can do no harm? False where it still is; raises
+LoadError where it is unfit."""
+
+RETRY_SECONDS = 10.0
+"""After which a version is tried again that failed for reasons which are not its own."""
 
 ALL = "*"
 
 Versions = dict[int, Path]
 
 
+class NotYetError(Exception):
+    """A trial is under way on which the answer depends: ask again when it is over."""
+
+
+def loading(name: str) -> Callable[["Control"], None]:
+    """Asks for a model to be loaded, however often until it is known; given another chance is what failed before."""
+    afresh = iter([True])
+    return lambda control: control.load(name, afresh=next(afresh, False))
+
+
 class Control:
     """Keeps those who serve in line with a models folder."""
 
     def __init__(
-        self, folder: Path, fleet: Fleet, metrics: Metrics, *, mode: Mode, versions: str, try_out: TryOut
+        self,
+        folder: Path,
+        fleet: Fleet,
+        metrics: Metrics,
+        *,
+        mode: Mode,
+        versions: str,
+        try_out: TryOut,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = folder
         self._fleet = fleet
@@ -41,9 +64,8 @@ class Control:
         self._mode = mode
         self._versions = versions
         self._try_out = try_out
+        self._clock = clock
         self._models: dict[str, Model] = {}
-        self._passed: set[str] = set()
-        """Digests of packages that passed their trial: it would say the same again."""
         self._complaint = ""
 
     def start(self, names: Collection[str] = (ALL,)) -> None:
@@ -55,15 +77,17 @@ class Control:
             RepositoryError: there is nothing to serve.
         """
         found = disk.scan(self._folder)
-        if missing := set(names) - {ALL} - found.keys():
+        if missing := set(names) - {ALL} - found.keys() - found.problems.keys():
             raise RepositoryError(f"{', '.join(sorted(missing))} not in {self._folder}, which has: {', '.join(found)}")
-        for name, versions in found.items():
+        for name in [*found, *found.problems]:
             wanted = self._mode != "explicit" or ALL in names or name in names
-            model = self._models[name] = Model(needed=wanted, wanted=wanted)
-            if wanted:
-                model.marks = self._marks(versions)
-                self._read_policy(name, model, versions)
-                self._update(name, model, versions, trial=False)
+            model = self._models[name] = Model(needed=wanted, wanted=wanted, routing=Routing(needed=wanted))
+            if name in found.problems:
+                model.complaint = _complain("", found.problems[name], {"model": name})
+            elif wanted:
+                model.marks = self._marks(found[name])
+                self._read_policy(name, model, found[name])
+                self._update(name, model, found[name], trial=False)
         self._fleet.commit(self.routings)
         for name, model in self._models.items():
             self._count_ready(name, model)
@@ -81,16 +105,21 @@ class Control:
             self._complaint = _complain(self._complaint, str(error), {})
             return
         self._complaint = ""
-        for name in [*found, *(self._models.keys() - found.keys())]:
+        for name, problem in found.problems.items():
+            # What can't be read is not gone.
+            model = self._models.setdefault(name, Model())
+            model.complaint = _complain(model.complaint, problem, {"model": name})
+        for name in [*found, *(self._models.keys() - found.keys() - found.problems.keys())]:
             model = self._models.setdefault(name, Model())
             if model.wanted:
                 self._look_at(name, model, found.get(name, {}))
 
-    def load(self, name: str) -> None:
-        """Serve a model, or what has changed of it.
+    def load(self, name: str, *, afresh: bool = True) -> None:
+        """Serve a model, or what has changed of it; `afresh`: what was refused before gets another chance.
 
         Raises:
             StatusError: NOT_FOUND, or FAILED_PRECONDITION where it, or part of it, can't be served.
+            NotYetError: a trial is under way.
         """
         self._may_be_asked()
         versions = self._scan().get(name)
@@ -99,10 +128,14 @@ class Control:
         model = self._models.setdefault(name, Model())
         model.wanted = True
         for number, seen in list(model.seen.items()):
-            if number not in versions or not seen.ready:
-                del model.seen[number]  # gone, or given another chance
+            if number not in versions:
+                self._forget(name, model, number)
+            elif seen.reason and afresh:
+                seen.mark, seen.retry_at, seen.reason = None, 0.0, ""
         self._read_policy(name, model, versions)
         self._update(name, model, versions)
+        if model.pending:
+            raise NotYetError
         if (problems := model.failures()) or model.routing.default is None:
             why = "; ".join(problems) or "no version answers by default"
             raise StatusError(Code.FAILED_PRECONDITION, f"model {name}: {why}")
@@ -116,20 +149,21 @@ class Control:
         self._may_be_asked()
         if name not in self._models:
             raise StatusError(Code.NOT_FOUND, f"model {shown(name)} is not in the repository")
-        for number in self._models[name].seen:
-            self._metrics.removed(name, number)
+        for number in list(self._models[name].seen):
+            self._forget(name, self._models[name], number)
         model = self._models[name] = Model(wanted=False)
         self._commit(name, model, Routing(needed=False))
         log.info("model unloaded", extra={"model": name})
 
     def try_out(self) -> bool:
-        """Try out one of the versions that the start could not wait for; False if there is none left."""
+        """Try out one of the versions that the start could not wait for; whether some are still to be tried."""
+        now = self._clock()
         for name, model in self._models.items():
             for number, seen in model.seen.items():
-                if seen.ready and not seen.tried_out:
+                if seen.ready and not seen.tried_out and seen.retry_at <= now:
                     self._try_served(name, model, number, seen)
-                    return True
-        return False
+                    break
+        return any(s.ready and not s.tried_out for model in self._models.values() for s in model.seen.values())
 
     def index(self) -> list[Entry]:
         """Every version that is there."""
@@ -160,19 +194,23 @@ class Control:
                 f"models are not loaded or unloaded by request: --model-control is {self._mode}, not explicit",
             )
 
-    def _scan(self) -> dict[str, Versions]:
+    def _scan(self) -> disk.Found:
         try:
             return disk.scan(self._folder)
         except RepositoryError:
-            return {}
+            return disk.Found({}, {})
+
+    def _forget(self, name: str, model: Model, number: int) -> None:
+        """A version is there no more, or is not wanted."""
+        del model.seen[number]
+        self._metrics.removed(name, number)
 
     def _look_at(self, name: str, model: Model, versions: Versions) -> None:
         before, marks = model.marks, self._marks(versions)
         model.marks = marks
         gone = [number for number in model.seen if number not in marks and number not in before]
         for number in gone:
-            self._metrics.removed(name, number)
-            del model.seen[number]
+            self._forget(name, model, number)
         if not (versions or model.seen):
             del self._models[name]
             self._fleet.commit({name: None})
@@ -211,59 +249,71 @@ class Control:
             return  # whoever wrote a policy did not mean that there is none
         chosen = model.policy
         serve: list[int] = []
-        fresh = False
+        changed = False
+        model.pending.clear()
         for number in chosen.choose(versions.keys() | model.seen.keys()):
             if chosen.latest is not None and len(serve) >= chosen.latest and number not in chosen.pinned:
                 continue
             if number in versions:
-                fresh |= self._bring(name, model, number, versions[number], trial=trial)
+                changed |= self._bring(name, model, number, versions[number], trial=trial)
             if model.ready(number):
                 serve.append(number)
+        serve += model.held - {*serve}
         if not serve:
             serve = [number for number in model.routing.versions if model.ready(number)]
-        for number, seen in list(model.seen.items()):
-            if seen.ready and number not in serve:
-                del model.seen[number]
-                self._metrics.removed(name, number)
+        for number in [number for number in model.seen if model.ready(number) and number not in serve]:
+            self._forget(name, model, number)
         routing = model.route(sorted(serve))
         model.needed = routing.needed
-        if fresh or routing != model.routing:
+        if changed or routing != model.routing:
             if trial:
                 self._commit(name, model, routing)
             else:
                 model.routing = routing
 
     def _bring(self, name: str, model: Model, number: int, folder: Path, *, trial: bool) -> bool:
-        """Load a version, unless it was tried as it is; whether it is another than the one served so far."""
+        """Load a version, unless it was tried as it is; whether a commit is needed."""
         mark, seen = disk.fingerprint(folder), model.seen.get(number)
-        if seen is not None and seen.mark == mark:
+        if seen is not None and (seen.mark == mark or (seen.mark is None and self._clock() < seen.retry_at)):
             return False
+        asked = False
         try:
             digest = None
             if trial:
                 digest = disk.read(self._folder, folder, name, number).digest
-                if seen is None or seen.digest != digest:
-                    self._pass(folder, name, number, digest)
+                same = seen is not None and seen.ready and seen.digest == digest
+                if not (same or self._try_out(folder, name, number, digest)):
+                    model.pending.add(number)
+                    return False
+            asked = True
             prepared = self._fleet.prepare(Wanted(str(folder), name, number, digest))
         except LoadError as error:
-            self._refuse(name, number, error)
+            self._refuse(name, number, error, seen.reason if seen else "")
             # The one that is served lies in memory and goes on.
-            was_ready = seen is not None and seen.ready
-            model.seen[number] = Seen(mark, folder, was_ready, seen.digest if seen else "", str(error), tried_out=True)
-            return False
+            kept = seen is not None and seen.ready
+            model.seen[number] = Seen(
+                mark if error.lasting else None,
+                folder,
+                kept,
+                seen.digest if seen is not None and kept else "",
+                str(error),
+                tried_out=True,
+                retry_at=self._clock() + RETRY_SECONDS,
+            )
+            return asked  # of several, some may have prepared it
         if prepared.fresh:
             self._metrics.loaded(name, "ready")
         model.seen[number] = Seen(mark, folder, ready=True, digest=prepared.digest, tried_out=trial)
         return prepared.fresh
 
-    def _pass(self, folder: Path, name: str, number: int, digest: str) -> None:
-        if digest not in self._passed:
-            self._try_out(folder, name, number, digest)
-            self._passed.add(digest)
-
-    def _refuse(self, name: str, number: int, error: LoadError) -> None:
-        log.error("model refused", extra={"model": name, "version": number, "reason": str(error)})
-        self._metrics.loaded(name, error.outcome)
+    def _refuse(self, name: str, number: int, error: LoadError, before: str = "") -> None:
+        """Log and count that a version is not served; not again and again, where it is for passing reasons."""
+        about = {"model": name, "version": number, "reason": str(error)}
+        if error.lasting:
+            log.error("model refused", extra=about)
+            self._metrics.loaded(name, error.outcome)
+        elif str(error) != before:
+            log.warning("model not loaded yet", extra=about)
 
     def _commit(self, name: str, model: Model, routing: Routing) -> None:
         if routing.default != model.routing.default:
@@ -278,15 +328,17 @@ class Control:
 
     def _try_served(self, name: str, model: Model, number: int, seen: Seen) -> None:
         """Try out a version that is served already, and serve it no more where it fails."""
-        seen.tried_out = True
         try:
-            self._pass(seen.folder, name, number, seen.digest)
+            seen.tried_out = self._try_out(seen.folder, name, number, seen.digest)
         except LoadError as error:
             if disk.fingerprint(seen.folder) != seen.mark:
-                return  # it is another by now
-            self._refuse(name, number, error)
-            seen.ready, seen.reason = False, str(error)
-            self._update(name, model, {})
+                seen.tried_out = True  # it is another by now
+            elif not error.lasting:
+                seen.retry_at = self._clock() + RETRY_SECONDS
+            else:
+                self._refuse(name, number, error)
+                seen.ready, seen.tried_out, seen.reason = False, True, str(error)
+                self._update(name, model, {})
 
 
 def _complain(before: str, problem: str, about: dict[str, str]) -> str:

@@ -38,12 +38,14 @@ _CHUNK: Final = 1024 * 1024
 class LoadError(Exception):
     """A package that is not served, and why.
 
-    `outcome` is the label under which `triptych_model_loads_total` counts it.
+    `outcome` is the label under which `triptych_model_loads_total` counts it. One that is not `lasting` says nothing of
+    the package: there was no memory to try it out, for example, and later there may be.
     """
 
-    def __init__(self, outcome: str, message: str) -> None:
+    def __init__(self, outcome: str, message: str, *, lasting: bool = True) -> None:
         super().__init__(message)
         self.outcome = outcome
+        self.lasting = lasting
 
 
 class RepositoryError(Exception):
@@ -61,8 +63,17 @@ class Package:
     """SHA-256 of the manifest's bytes, in hex; as the manifest has all other checksums, it stands for the whole."""
 
 
-def scan(models: Path) -> dict[str, dict[int, Path]]:
-    """The folders of all packages under `models`, by name and version, both in order.
+class Found(dict[str, dict[int, Path]]):
+    """The folders of all packages, by name and version, both in order."""
+
+    def __init__(self, versions: dict[str, dict[int, Path]], problems: dict[str, str]) -> None:
+        super().__init__({name: dict(sorted(found.items())) for name, found in sorted(versions.items())})
+        self.problems = problems
+        """Models whose folders are there and can't be read, and why."""
+
+
+def scan(models: Path) -> Found:
+    """The folders of all packages under `models`.
 
     Whether they are any good is for `read` to say.
 
@@ -72,23 +83,28 @@ def scan(models: Path) -> dict[str, dict[int, Path]]:
     if not models.is_dir():
         raise RepositoryError(f"models folder {models} does not exist")
     found: dict[str, dict[int, Path]] = {}
+    problems: dict[str, str] = {}
     try:
         folders = _folders(models)
         for folder in folders:
             if _NAME.fullmatch(folder.name):
-                versions = {int(child.name): child for child in _folders(folder) if _VERSION.fullmatch(child.name)}
+                try:
+                    versions = {int(child.name): child for child in _folders(folder) if _VERSION.fullmatch(child.name)}
+                except OSError as error:
+                    problems[folder.name] = f"{folder} can't be read: {error.strerror}"
+                    continue
                 if versions:
                     found[folder.name] = versions
         for name, version, folder in _as_one_model(models, folders):
             found.setdefault(name, {}).setdefault(version, folder)
     except OSError as error:
         raise RepositoryError(f"models folder {models} can't be read: {error}") from error
-    if not found:
+    if not (found or problems):
         raise RepositoryError(
             f"no model package in {models}: expected <name>/<version>/{MANIFEST}, such as sentiment/1/{MANIFEST}; "
             f"or, for a single model, <version>/{MANIFEST} or {MANIFEST} itself"
         )
-    return {name: dict(sorted(versions.items())) for name, versions in sorted(found.items())}
+    return Found(found, problems)
 
 
 def read(models: Path, folder: Path, name: str, version: int) -> Package:
@@ -106,7 +122,7 @@ def read(models: Path, folder: Path, name: str, version: int) -> Package:
             manifest = parse(data)
             return Package(manifest, _read_files(root, place, folder, manifest, name, version), _sha256(data))
     except MemoryError as error:
-        raise LoadError("load_error", f"{folder} does not fit into memory") from error
+        raise LoadError("load_error", f"{folder} does not fit into memory", lasting=False) from error
     except OSError as error:
         raise LoadError("load_error", f"{error.filename or folder}: {error.strerror}") from error
     except ValueError as error:  # a ManifestError, or a file name that no system takes

@@ -106,7 +106,7 @@ class Models:
         name, number = wanted.name, wanted.version
         package = disk.read(self._folder, Path(wanted.folder), name, number)
         if wanted.digest not in (None, package.digest):
-            raise disk.LoadError("load_error", "it changed while it was tried out")
+            raise disk.LoadError("load_error", "it changed while it was tried out", lasting=False)
         served = self._ready.get(name, {}).get(number)
         if served is not None and served.digest == package.digest:
             return Prepared(package.digest, fresh=False)
@@ -149,29 +149,36 @@ class Models:
                 self._table.pop(name, None)
                 after: dict[int, Version] = {}
             else:
-                after = {
-                    n: self._staged.pop((name, n)) if (name, n) in self._staged else before[n] for n in routing.versions
-                }
+                after = {number: self._pick(name, number, routing.digests.get(number)) for number in routing.versions}
                 self._routings[name], self._ready[name] = routing, after
                 self._table[name] = _names(routing, after)
                 self._metrics.watch_queue(name, partial(self.queued_rows, name))
                 self._compare(name, routing, after)
             for number, version in before.items():
                 if version is not after.get(number):
-                    self._release(name, version, gone=number not in after)
+                    self._release(name, number, version)
         for (name, number), version in list(self._staged.items()):
             if name in routings:
                 del self._staged[name, number]
-                self._release(name, version, gone=number not in self._ready.get(name, {}))
+                self._release(name, number, version)
         self.changed()
 
     async def close(self) -> None:
         """Let every engine finish what it has."""
-        for versions in self._ready.values():
-            for version in versions.values():
-                await version.engine.close()
+        for version in [version for versions in self._ready.values() for version in versions.values()]:
+            await version.engine.close()
         if self._closing:
             await asyncio.wait(self._closing)
+
+    def _pick(self, name: str, number: int, digest: str | None) -> Version:
+        """The version of that number and digest: prepared, or served already."""
+        staged = self._staged.get((name, number))
+        if staged is not None and digest in (None, staged.digest):
+            return self._staged.pop((name, number))
+        served = self._ready[name][number]
+        if digest not in (None, served.digest):
+            raise KeyError(f"{name} version {number} was not prepared")
+        return served
 
     def _compare(self, name: str, routing: Routing, versions: dict[int, Version]) -> None:
         """Set the comparison of the default version with a candidate, and end any other."""
@@ -182,20 +189,23 @@ class Models:
             elif not isinstance(version.shadow, Shadow) or not version.shadow.compares(candidate, routing.fraction):
                 version.shadow = Shadow.between(name, version, candidate, routing.fraction, self._metrics)
 
-    def _release(self, name: str, version: Version, *, gone: bool) -> None:
+    def _release(self, name: str, number: int, version: Version) -> None:
         """Let a version go once it has answered everything."""
         version.shadow = None
+        successor = self._ready.get(name, {}).get(number)
+        task = version.manifest.task
+        if successor is None or (successor.provider, successor.manifest.task) != (version.provider, task):
+            self._metrics.unlisted(name, version.label, version.provider, task)
 
         async def close() -> None:
             await version.engine.close()
-            if gone:
-                log.info("model released", extra={"model": name, "version": version.label})
+            if number not in self._ready.get(name, {}) and (name, number) not in self._staged:
+                self._metrics.gone(name, version.label)
+                log.info("model released", extra={"model": name, "version": number})
 
-        if gone:
-            self._metrics.gone(name, version.label, version.provider, version.manifest.task)
-        task = self._loop.create_task(close())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        closing = self._loop.create_task(close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
     def _unresolved(self, name: str, wanted: str) -> StatusError:
         routing = self._routings.get(name)

@@ -1,7 +1,7 @@
 """What control tells the servers: which versions of a model answer, and to which names."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from serving.repository.version import Prepared
@@ -24,6 +24,20 @@ class Routing:
     """Why versions that were found are not served."""
     needed: bool = True
     """Is the server not ready without a version of it?"""
+    digests: dict[int, str] = field(default_factory=dict, compare=False)
+    """Which packages the versions are, where that is known."""
+
+
+def without(routing: Routing, reasons: Mapping[int, str]) -> Routing:
+    """The same for one who lacks versions, for these reasons."""
+    return replace(
+        routing,
+        versions=tuple(number for number in routing.versions if number not in reasons),
+        default=None if routing.default in reasons else routing.default,
+        labels={label: number for label, number in routing.labels.items() if number not in reasons},
+        candidate=None if routing.candidate in reasons else routing.candidate,
+        reasons={**routing.reasons, **reasons},
+    )
 
 
 class Fleet(Protocol):

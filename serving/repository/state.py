@@ -29,13 +29,15 @@ class Seen:
     """A version that was tried, and what came of it."""
 
     mark: Any
-    """Fingerprint of its folder when it was tried."""
+    """Fingerprint of its folder when it was tried; None if it is to be tried again whatever it is, ..."""
     folder: Path
     ready: bool = False
     digest: str = ""
     reason: str = ""
     """Why it, or what has taken its place on the disk since, is not served."""
     tried_out: bool = False
+    retry_at: float = 0.0
+    """... from then on."""
 
 
 @dataclass
@@ -52,12 +54,23 @@ class Model:
     seen: dict[int, Seen] = field(default_factory=dict)
     marks: dict[int, Any] = field(default_factory=dict)
     """Fingerprints of its versions, and of its policy as `POLICY`, at the last look."""
+    pending: set[int] = field(default_factory=set)
+    """Versions whose trials are under way."""
     routing: Routing = field(default_factory=lambda: Routing(needed=False))
     """As it was committed last."""
 
     def ready(self, number: int) -> bool:
         """Was this version verified?"""
         return number in self.seen and self.seen[number].ready
+
+    @property
+    def held(self) -> set[int]:
+        """Versions that keep their names until those which are to have them are there."""
+        missing = [label for label, number in self.policy.labels.items() if not self.ready(number)]
+        before = {self.routing.labels.get(label) for label in missing}
+        if STABLE in missing:
+            before.add(self.routing.default)
+        return {number for number in before if number is not None and self.ready(number)}
 
     def index(self, name: str) -> list[Entry]:
         """Its entries in the repository index."""
@@ -86,11 +99,12 @@ class Model:
             if number in serve:
                 labels[label] = number
         candidate = self.policy.candidate if self.policy.candidate in serve else None
-        default = labels.get(STABLE)
+        default = labels.get(STABLE, self.routing.default if self.routing.default in serve else None)
         if STABLE not in self.policy.labels:
             default = max((number for number in serve if number != candidate), default=None)
         return Routing(
             versions=tuple(serve),
+            digests={number: self.seen[number].digest for number in serve},
             default=default,
             labels=labels,
             candidate=candidate,

@@ -73,6 +73,7 @@ class _Answer(msgspec.Struct):
     message: str
     seconds: dict[str, float]
     peak_bytes: int
+    lasting: bool = True
 
 
 def try_out(
@@ -111,18 +112,19 @@ def try_out(
     try:
         code, output, errors = _run(json.dumps(job).encode(), PATIENCE * seconds)
     except OSError as error:
-        raise LoadError("load_error", f"its trial could not be started: {error}") from error
+        raise LoadError("load_error", f"its trial could not be started: {error}", lasting=False) from error
     try:
         answer = msgspec.json.decode(output, type=_Answer)
     except msgspec.MsgspecError:
         cause = _cause(code, errors, seconds)
         if cause != _OUT_OF_MEMORY:
-            raise LoadError("load_error", cause) from None
+            raise LoadError("load_error", cause, lasting=code != -signal.SIGKILL) from None
         answer = _Answer(_OUT_OF_MEMORY, "", {}, 0)
     if answer.outcome == _OUT_OF_MEMORY:
-        raise LoadError("load_error", f"it needed more than {memory / 1024**3:.3g} GiB in its trial{short}")
+        message = f"it needed more than {memory / 1024**3:.3g} GiB in its trial{short}"
+        raise LoadError("load_error", message, lasting=not short)
     if answer.outcome != _READY:
-        raise LoadError(answer.outcome, answer.message)
+        raise LoadError(answer.outcome, answer.message, lasting=answer.lasting)
     return Trial(answer.seconds, answer.peak_bytes)
 
 
@@ -216,18 +218,26 @@ def child(job: dict[str, Any]) -> None:
     _confine(job["memory"], job["seconds"])
     watch = _Watch()
     watch.done("start")
-    outcome, message = _READY, ""
+    outcome, message, lasting = _READY, "", True
     try:
         _try(job, watch)
     except MemoryError:
         outcome = _OUT_OF_MEMORY
     except LoadError as error:
-        outcome, message = error.outcome, str(error)[:_MESSAGE_CHARACTERS]
+        outcome, message, lasting = error.outcome, str(error)[:_MESSAGE_CHARACTERS], error.lasting
         if any(words in message for words in _NO_MEMORY):
             outcome = _OUT_OF_MEMORY
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    os.write(answer, msgspec.json.encode(_Answer(outcome, message, watch.seconds, peak)))
+    os.write(answer, msgspec.json.encode(_Answer(outcome, message, watch.seconds, _peak(), lasting)))
     os._exit(0)
+
+
+def _peak() -> int:
+    """Resident bytes, at most: of this program, where `ru_maxrss` begins with what its parent had (proc(5))."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 class _Watch:
@@ -246,7 +256,7 @@ class _Watch:
 def _try(job: dict[str, Any], watch: _Watch) -> None:
     package = disk.read(Path(job["models"]), Path(job["folder"]), job["name"], job["version"])
     if package.digest != job["digest"]:
-        raise LoadError("load_error", "it changed before its trial")
+        raise LoadError("load_error", "it changed before its trial", lasting=False)
     watch.done("checksum")
     verify.check_static(package)
     watch.done("static")

@@ -49,6 +49,9 @@ something, and one stall does not decide how large batches are for as long as th
 WORTH_WHILE: Final = 24
 """A batch that takes so many times as long as one row alone has next to nothing left to save."""
 
+RUN_SECONDS: Final = 30.0
+"""In which all runs of a batch size must end: one that never does must not keep a server from starting."""
+
 _HOPELESS: Final = 2 * WORTH_WHILE
 """One that takes so many times as long is not slow by accident: larger ones are not tried."""
 
@@ -195,8 +198,9 @@ def _verify_and_warm(runner: Runner, max_batch_rows: int, done: Callable[[str], 
         try:
             inputs = [encode(spec, [golden.inputs[spec.name][index] for index in order]) for spec in manifest.inputs]
             request = Request(inputs, wanted, size_of(inputs), 0.0, lambda *_: None)
-            outputs = runner(alone(request))
-            seconds[wanted] = min(_timed(runner, request) for _ in range(_MEASURED))
+            with runner.session.bounded(RUN_SECONDS):
+                outputs = runner(alone(request))
+                seconds[wanted] = min(_timed(runner, request) for _ in range(_MEASURED))
         except Exception as error:
             raise LoadError("golden", f"it can't compute {wanted} golden rows: {error}") from error
         cost.observe(request.size, seconds[wanted])

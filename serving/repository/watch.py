@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from serving.repository.control import Control
+from serving.repository.control import Control, NotYetError
 from serving.repository.local import step_back
+from serving.status import Code, StatusError
 
 log = logging.getLogger(__name__)
 
@@ -30,25 +31,44 @@ class Watch:
         self._control = control
         self._poll_seconds = poll_seconds
         self._look_at = self._try_out_at = math.inf
+        self._waiting: list[tuple[Callable[[], None], Callable[[Any], None]]] = []
+        self._lock = threading.Lock()
+        self._stopped = False
         self._asked: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         threading.Thread(target=self._run, name=THREAD, daemon=True).start()
 
     def ask(self, work: Callable[[Control], Result], done: Callable[[Result | BaseException], None]) -> None:
-        """Have `work` done; `done` is called on the thread, with what it returned or raised. The start comes first."""
+        """Have `work` done; `done` is called on the thread, with what it returned or raised. The start comes first.
+
+        What is NotYetError is done again when a trial has ended, until it is something else.
+        """
 
         def job() -> None:
             result: Any
             try:
                 result = work(self._control)
+            except NotYetError:
+                self._waiting.append((job, done))
+                return
             except BaseException as error:  # noqa: BLE001 - for who asked to see
                 result = error
             done(result)
 
-        self._asked.put(job)
+        with self._lock:
+            if not self._stopped:
+                self._asked.put(job)
+                return
+        done(_ending())
+
+    def trial_ended(self) -> None:
+        """There is news of a package: for those who wait for it, and for the next look."""
+        self._asked.put(self._hear)
 
     def stop(self) -> None:
-        """End as soon as what is under way is done."""
-        self._asked.put(None)
+        """End as soon as what is under way is done; who asks from now on is told so."""
+        with self._lock:
+            self._stopped = True
+            self._asked.put(None)
 
     def _run(self) -> None:
         job = self._asked.get()
@@ -65,8 +85,18 @@ class Watch:
             except queue.Empty:
                 job = self._look if self._look_at == until else self._try_out
             if job is None:
-                return
+                break
             job()
+        for _, done in self._waiting:
+            done(_ending())
+
+    def _hear(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for job, _ in waiting:
+            job()
+        self._try_out_at = time.monotonic()
+        if self._look_at < math.inf:
+            self._look_at = self._try_out_at
 
     def _look(self) -> None:
         try:
@@ -79,6 +109,10 @@ class Watch:
         self._try_out_at = math.inf
         try:
             if self._control.try_out():
-                self._try_out_at = time.monotonic()
+                self._try_out_at = time.monotonic() + TRY_OUT_SECONDS
         except Exception:
             log.exception("a model could not be tried out")
+
+
+def _ending() -> StatusError:
+    return StatusError(Code.UNAVAILABLE, "the server is shutting down", reason="draining")

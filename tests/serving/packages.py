@@ -160,6 +160,40 @@ def copy_fragile(models: Path) -> Path:
     return folder
 
 
+def copy_endless(models: Path) -> Path:
+    """A package that is a house_price to look at, and never comes to an end."""
+    folder = copy(models)
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go_on"], ["still"]),
+            helper.make_node("Neg", ["state"], ["next"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("state", TensorProto.FLOAT, ["N", 1]),
+        ],
+        [
+            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.FLOAT, ["N", 1]),
+        ],
+    )
+    made = helper.make_graph(
+        [
+            helper.make_node("ReduceMax", ["features"], ["first"], axes=[1], keepdims=1),
+            helper.make_node("Loop", ["", "yes", "first"], ["price"], body=body),
+        ],
+        "endless",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", 13])],
+        [helper.make_tensor_value_info("price", TensorProto.FLOAT, ["N", 1])],
+        [numpy_helper.from_array(np.asarray(True), "yes")],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    replace_model(folder, model.SerializeToString())
+    return folder
+
+
 def new_models(folder: Path = SHIPPED, metrics: Metrics | None = None, limits: Limits = SMALL) -> Models:
     """The models of a folder on the CPU, not loaded yet; on the running event loop."""
     contracts = {task.model: task.problem for task in TASKS}
@@ -182,7 +216,7 @@ def controlled(
     *,
     mode: Mode = "poll",
     versions: str = "all",
-    try_out: TryOut = lambda *_: None,
+    try_out: TryOut = lambda *_: True,
 ) -> Control:
     """Control of the models, or whatever a test puts in their place; nothing is tried out unless asked for."""
     return Control(folder, fleet, metrics or Metrics(), mode=mode, versions=versions, try_out=try_out)

@@ -129,14 +129,37 @@ def test_a_version_that_fails_after_it_was_ready_is_not_ready(metrics: Metrics) 
     assert value(metrics, "triptych_model_loads_total", model="topic", outcome="checksum") == 1
 
 
-def test_a_version_that_is_gone_is_not_shown_and_goes_on_counting_when_it_comes_again(metrics: Metrics) -> None:
+def test_a_version_that_is_gone_goes_on_counting_when_it_comes_again(metrics: Metrics) -> None:
     batches = value(metrics, "triptych_batches_total", model="topic", version="2", reason="full")
-    metrics.gone("topic", "2", CPU, "regression")
+    metrics.unlisted("topic", "2", CPU, "regression")
     metrics.removed("topic", 2)
+    metrics.gone("topic", "2")
     assert value(metrics, "triptych_model_info", model="topic", version="2", provider=CPU, task="regression") is None
     assert value(metrics, "triptych_model_ready", model="topic", version="2") is None
     metrics.served("topic", 2, CPU, "regression")
     assert value(metrics, "triptych_batches_total", model="topic", version="2", reason="full") == batches
+
+
+def test_of_many_versions_that_are_gone_the_last_few_are_shown(metrics: Metrics) -> None:
+    answers = metrics.answers
+
+    def lines() -> int:
+        return len(generate_latest(metrics.registry).splitlines())
+
+    for version in range(3, 100):
+        metrics.served("topic", version, CPU, "regression").ran(
+            Batch([], version, 30, "full"), Execution([], 0.0, 0.001)
+        )
+        metrics.answered("topic", str(version), "PredictTopic", "OK", 0.003)
+        metrics.shadow("topic", str(version), str(version + 1))
+        metrics.unlisted("topic", str(version), CPU, "regression")
+        metrics.gone("topic", str(version))
+        if version == 10:
+            some = lines()
+    assert lines() <= some + 10
+    assert metrics.answers == answers + 97
+    assert metrics.statistics("topic", "3") == Statistics("topic", "3")
+    assert metrics.statistics("topic", "99").rows == 99
 
 
 def test_statistics_are_what_was_counted(metrics: Metrics) -> None:

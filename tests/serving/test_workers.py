@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import pytest
 from prometheus_client import Metric
@@ -14,11 +14,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from serving.engine.device import CPU
 from serving.line import Answer, Line
 from serving.metrics import Metrics
+from serving.repository.control import Control
 from serving.repository.disk import LoadError
 from serving.repository.routing import Routing, Wanted
 from serving.repository.version import Prepared
 from serving.statistics import Statistics, Tally
-from serving.worker import COMMIT, PREPARE, STATISTICS, Refused
+from serving.worker import COMMIT, PREPARE, STARTED, STATISTICS, Refused
 from serving.workers import Workers, merged
 
 
@@ -80,7 +81,8 @@ class FakeWorker:
     def _answer(self, what: str, argument: Any, answer: Answer) -> None:
         self.asked.append((what, argument))
         if what in self.answers:
-            answer(self.answers[what])
+            found = self.answers[what]
+            answer(found(argument) if callable(found) else found)
         else:
             self.die()
 
@@ -159,3 +161,36 @@ def test_a_model_that_is_needed_and_not_there_is_not_ready(ended: list[FakeWorke
     assert not workers.models_ready
     workers.commit({"topic": None})
     assert workers.models_ready
+
+
+class Served:
+    """Stands for control: what is served by those who are there."""
+
+    served = (Wanted("models/topic/1", "topic", 1, "d1"), Wanted("models/topic/2", "topic", 2, "d2"))
+    routings: ClassVar = {
+        "topic": Routing((1, 2), default=2, labels={"stable": 2, "old": 1}),
+        "sentiment": Routing((), None, needed=False),
+    }
+
+
+def test_one_that_joins_serves_what_it_can(ended: list[FakeWorker], caplog: pytest.LogCaptureFixture) -> None:
+    """The package of a version that others serve from memory may be another by now, or broken."""
+
+    def prepare(wanted: Wanted) -> Prepared | Refused:
+        return Refused("checksum", "it is broken") if wanted.version == 2 else PREPARED
+
+    workers = Workers()
+    fake = FakeWorker({PREPARE: prepare, COMMIT: None, STARTED: None})
+    ended.append(fake)
+    workers.join(fake.line, cast("Control", Served()))
+    [(_, told)] = [each for each in fake.asked if each[0] == COMMIT]
+    assert told["topic"] == Routing((1,), None, labels={"old": 1}, reasons={2: "it is broken"})
+    assert told["sentiment"] == Served.routings["sentiment"]
+    assert "worker can't serve what others do" in caplog.text
+
+    workers.commit(Served.routings)
+    assert fake.asked[-1] == (COMMIT, told), "it still lacks it"
+    fake.answers[PREPARE] = PREPARED
+    workers.prepare(WANTED)
+    workers.commit(Served.routings)
+    assert fake.asked[-1] == (COMMIT, Served.routings), "it was mended"

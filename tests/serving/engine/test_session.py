@@ -68,3 +68,12 @@ def test_a_session_on_a_gpu_computes_there() -> None:
     session = Session(DOUBLE, Device(CUDA, {"device_id": 0, "use_tf32": 0}))
     assert session.provider == CUDA
     np.testing.assert_array_equal(session.run(["y"], {"x": X})[0], 2 * X)
+
+
+def test_a_run_that_ends_in_time_is_not_ended() -> None:
+    session = Session(DOUBLE, Device(CPU))
+    with session.bounded(60.0):
+        [y] = session.run(["y"], {"x": X})
+    np.testing.assert_array_equal(y, 2 * X)
+    with pytest.raises(Exception, match="INVALID_ARGUMENT"), session.bounded(60.0):
+        session.run(["y"], {"x": X[:, :1]})

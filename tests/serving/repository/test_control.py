@@ -8,7 +8,7 @@ import pytest
 
 from serving.metrics import Metrics
 from serving.repository import disk
-from serving.repository.control import Control, Mode
+from serving.repository.control import RETRY_SECONDS, Control, Mode, NotYetError, loading
 from serving.repository.disk import LoadError, RepositoryError
 from serving.repository.routing import Routing, Wanted
 from serving.repository.state import Entry
@@ -28,6 +28,8 @@ class Fleet:
         self.routings: dict[str, Routing] = {}
         self.commits = 0
         self.refusing: set[int] = set()
+        self.failing: set[int] = set()
+        """For reasons that are not theirs."""
         self._digests: dict[tuple[str, int], str] = {}
 
     def prepare(self, wanted: Wanted) -> Prepared:
@@ -35,6 +37,8 @@ class Fleet:
         package = disk.read(self.folder, Path(wanted.folder), *key)
         if wanted.version in self.refusing:
             raise LoadError("golden", "its answers are wrong")
+        if wanted.version in self.failing:
+            raise LoadError("load_error", "there is no memory just now", lasting=False)
         fresh = self._digests.get(key) != package.digest
         self._digests[key] = package.digest
         self.prepared += [key] if fresh else []
@@ -61,12 +65,25 @@ class Stage:
         self.metrics = Metrics()
         self.tried: list[int] = []
         self.unfit: set[int] = set()
-        self.control = Control(folder, self.fleet, self.metrics, mode=mode, versions=versions, try_out=self._try_out)
+        self.under_way: set[int] = set()
+        self.now = 0.0
+        self.control = Control(
+            folder,
+            self.fleet,
+            self.metrics,
+            mode=mode,
+            versions=versions,
+            try_out=self._try_out,
+            clock=lambda: self.now,
+        )
 
-    def _try_out(self, folder: Path, name: str, version: int, digest: str) -> None:
+    def _try_out(self, folder: Path, name: str, version: int, digest: str) -> bool:
         self.tried.append(version)
+        if version in self.under_way:
+            return False
         if version in self.unfit:
             raise LoadError("checker", "no such operator")
+        return True
 
     def add(self, *versions: int, name: str = PRICE) -> None:
         for version in versions:
@@ -123,8 +140,11 @@ def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
 def test_what_the_start_did_not_wait_for_is_tried_out_later(stage: Stage) -> None:
     stage.add(2)
     stage.control.start()
-    assert [stage.control.try_out() for _ in range(3)] == [True, True, False]
+    while stage.control.try_out():
+        pass
     assert sorted(stage.tried) == [1, 2]
+    assert not stage.control.try_out()
+    assert len(stage.tried) == 2
 
 
 def test_a_version_that_fails_its_trial_after_the_start_is_served_no_more(stage: Stage) -> None:
@@ -312,6 +332,49 @@ def test_a_stable_version_that_never_was_there_is_not_another_one(stage: Stage) 
     assert (stage.routing().versions, stage.routing().default) == ((1,), None)
 
 
+def test_a_version_keeps_its_names_until_another_is_there_to_have_them(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, versions="latest:1")
+    stage.add(1, 2)
+    stage.policy("[labels]\nstable = 1\ncanary = 2\n")
+    stage.control.start()
+    stage.policy("[labels]\nstable = 3\ncanary = 2\n")
+    stage.look(4)
+    assert (stage.routing().versions, stage.routing().default) == ((1, 2), 1)
+    assert stage.routing().labels == {"stable": 1, "canary": 2}
+    stage.add(3)
+    stage.look()
+    assert (stage.routing().versions, stage.routing().default) == ((2, 3), 3)
+
+
+def test_a_new_stable_version_that_is_bad_leaves_the_one_before(stage: Stage) -> None:
+    stage.policy("versions = [1]\n[labels]\nstable = 1\n")
+    stage.control.start()
+    stage.fleet.refusing.add(2)
+    stage.add(2, 3)
+    stage.policy("versions = [2, 3]\n[labels]\nstable = 2\n")
+    stage.look(4)
+    assert (stage.routing().versions, stage.routing().default) == ((1, 3), 1)
+
+
+def test_the_first_label_waits_for_its_version_too(stage: Stage) -> None:
+    stage.control.start()
+    stage.policy("[labels]\nstable = 2\n")
+    stage.look(4)
+    assert (stage.routing().versions, stage.routing().default) == ((1,), 1)
+    stage.add(2)
+    stage.look()
+    assert stage.routing().default == 2
+
+
+def test_a_stable_version_that_is_removed_is_not_replaced_by_another(stage: Stage) -> None:
+    stage.add(2)
+    stage.policy("[labels]\nstable = 1\n")
+    stage.control.start()
+    stage.remove(PRICE, "1")
+    stage.look()
+    assert (stage.routing().versions, stage.routing().default) == ((2,), None)
+
+
 def test_a_policy_that_breaks_leaves_the_one_before(stage: Stage) -> None:
     stage.add(2)
     stage.policy("[labels]\nstable = 1\n")
@@ -382,15 +445,6 @@ def test_a_model_is_loaded_and_unloaded_by_request(tmp_path: Path) -> None:
     assert stage.routing().default == 2
 
 
-def test_the_same_package_is_tried_out_once(tmp_path: Path) -> None:
-    stage = explicit(tmp_path)
-    for _ in range(3):
-        stage.control.load(PRICE)
-        stage.control.unload(PRICE)
-    assert stage.tried == [1]
-    assert len(stage.fleet.prepared) == 1
-
-
 def test_a_request_is_told_what_could_not_be_served_and_may_try_again(tmp_path: Path) -> None:
     stage = explicit(tmp_path, PRICE)
     stage.add(2)
@@ -422,6 +476,123 @@ def test_elsewhere_nothing_is_loaded_by_request(tmp_path: Path, mode: Mode) -> N
         with pytest.raises(StatusError, match=f"--model-control is {mode}, not explicit") as caught:
             ask(PRICE)
         assert caught.value.code is Code.FAILED_PRECONDITION
+
+
+def test_a_version_that_was_replaced_and_failed_once_gets_its_chance_too(tmp_path: Path) -> None:
+    stage = explicit(tmp_path, PRICE)
+    edit(stage.folder / PRICE / "1", lambda manifest: manifest["metrics"].update(note="another"))
+    stage.unfit.add(1)
+    with pytest.raises(StatusError, match="no such operator"):
+        stage.control.load(PRICE)
+    assert stage.routing().default == 1
+    stage.unfit.clear()
+    stage.control.load(PRICE)
+    assert stage.fleet.prepared == [(PRICE, 1), (PRICE, 1)]
+    assert stage.control.failures == []
+
+
+def test_a_removed_version_leaves_no_metric_behind(tmp_path: Path) -> None:
+    stage = explicit(tmp_path, PRICE)
+    stage.add(2, 3)
+    stage.fleet.refusing.add(3)
+    with pytest.raises(StatusError):
+        stage.control.load(PRICE)
+    assert value(stage.metrics, "triptych_model_ready", model=PRICE, version="3") == 0
+    stage.remove(PRICE, "2")
+    stage.remove(PRICE, "3")
+    stage.control.load(PRICE)
+    for version in ("2", "3"):
+        assert value(stage.metrics, "triptych_model_ready", model=PRICE, version=version) is None
+
+
+def test_nobody_waits_for_a_trial_but_who_asked_for_the_model(tmp_path: Path) -> None:
+    stage = explicit(tmp_path)
+    stage.under_way.add(1)
+    ask = loading(PRICE)
+    for _ in range(3):
+        with pytest.raises(NotYetError):
+            ask(stage.control)
+    stage.under_way.clear()
+    ask(stage.control)
+    assert stage.routing().default == 1
+
+
+def test_a_trial_under_way_keeps_no_other_model_waiting(stage: Stage) -> None:
+    stage.control.start()
+    stage.under_way.add(2)
+    stage.add(2)
+    stage.add(1, name="topic")
+    stage.look()
+    assert stage.routing("topic").default == 1
+    assert stage.routing() == Routing(versions=(1,), default=1)
+    stage.under_way.clear()
+    stage.look(1)
+    assert stage.routing().default == 2
+
+
+def test_what_is_not_the_packages_fault_is_tried_again_later(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    stage.control.start()
+    stage.fleet.failing.add(2)
+    stage.add(2)
+    stage.look(4)
+    assert stage.routing().reasons == {2: "there is no memory just now"}
+    assert stage.loads("load_error") == 0, "nothing was found wrong with it"
+    assert [record.message for record in caplog.records].count("model not loaded yet") == 1
+    stage.fleet.failing.clear()
+    stage.look()
+    assert stage.fleet.versions() == (1,), "not at once again"
+    stage.now += RETRY_SECONDS
+    stage.look(1)
+    assert stage.routing() == Routing(versions=(1, 2), default=2)
+
+
+def test_a_served_version_that_could_not_be_tried_out_is_served_on(stage: Stage) -> None:
+    stage.control.start()
+
+    def no_memory(*_: object) -> bool:
+        raise LoadError("load_error", "its trial could not be started", lasting=False)
+
+    stage.control._try_out = no_memory
+    assert stage.control.try_out(), "it is still to be tried"
+    assert stage.routing().default == 1
+    stage.control._try_out = stage._try_out
+    stage.control.try_out()
+    assert stage.tried == [], "not at once again"
+    stage.now += RETRY_SECONDS
+    assert not stage.control.try_out()
+    assert stage.tried == [1]
+
+
+def test_what_can_not_be_read_is_not_gone(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.add(1, name="topic")
+    stage.control.start()
+    scan = disk.scan
+
+    def scan_without_topic(models: Path) -> disk.Found:
+        found = scan(models)
+        found.pop("topic")
+        found.problems["topic"] = "permission denied"
+        return found
+
+    monkeypatch.setattr(disk, "scan", scan_without_topic)
+    stage.add(2)
+    stage.look(3)
+    assert stage.routing().default == 2
+    assert stage.routing("topic").default == 1
+    assert stage.control.failures == ["topic permission denied"]
+    monkeypatch.undo()
+    stage.look()
+    assert stage.control.failures == []
+
+
+def test_a_model_that_can_not_be_read_from_the_start_keeps_no_other_from_being_served(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = disk.Found(disk.scan(stage.folder), {"topic": "permission denied"})
+    monkeypatch.setattr(disk, "scan", lambda _: found)
+    stage.control.start()
+    assert stage.routing().default == 1
+    assert stage.routing("topic") == Routing(needed=True)
 
 
 def test_who_joins_later_is_told_what_to_load(stage: Stage) -> None:

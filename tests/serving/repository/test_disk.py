@@ -1,10 +1,11 @@
 """Packages on disk: what is found, and every way in which a package can be damaged before it is loaded."""
 
+import errno
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -280,3 +281,21 @@ def test_a_fingerprint_of_anything_is_one(tmp_path: Path, folder: Path) -> None:
     os.mkfifo(folder / "pipe")
     for path in (folder, tmp_path / "missing", folder / "model.json", folder / "loop"):
         assert hash(fingerprint(path)) == hash(fingerprint(path))
+
+
+def test_a_model_that_can_not_be_read_keeps_no_other_from_being_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages.copy(tmp_path, "topic")
+    packages.copy(tmp_path)
+    iterdir = Path.iterdir
+
+    def closed(folder: Path) -> Iterator[Path]:
+        if folder.name == "topic":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", closed)
+    found = scan(tmp_path)
+    assert found.keys() == {"house_price"}
+    assert found.problems == {"topic": f"{tmp_path / 'topic'} can't be read: Permission denied"}

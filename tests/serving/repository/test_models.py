@@ -5,6 +5,7 @@ import shutil
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -321,6 +322,22 @@ async def test_what_was_prepared_and_never_committed_is_let_go(tmp_path: Path) -
     swap.models.commit({"house_price": Routing(versions=(1,), default=1)})
     with pytest.raises(KeyError):
         swap.models.commit({"house_price": Routing(versions=(1, 2), default=2)})
+    await swap.models.close()
+
+
+async def test_what_was_prepared_is_served_only_if_it_is_what_is_meant(tmp_path: Path) -> None:
+    """Of several workers one may have prepared what another refused; the package was taken back meanwhile."""
+    swap = Swap(tmp_path)
+    before = swap.models.resolve("house_price", "")
+    folder = tmp_path / "house_price" / "1"
+    edit(folder, lambda manifest: manifest["metrics"].update(note="another"))
+    prepared = swap.models.prepare(Wanted(str(folder), "house_price", 1))
+    assert prepared.fresh
+    as_before = Routing((1,), 1, labels={"stable": 1}, digests={1: before.digest})
+    swap.models.commit({"house_price": as_before})
+    assert swap.models.resolve("house_price", "stable") is before
+    with pytest.raises(KeyError, match="house_price version 1 was not prepared"):
+        swap.models.commit({"house_price": replace(as_before, digests={1: prepared.digest})})
     await swap.models.close()
 
 

@@ -110,28 +110,7 @@ def test_a_graph_that_takes_gigabytes_when_it_is_loaded_is_refused(tmp_path: Pat
 
 
 def test_a_loop_without_end_is_refused(tmp_path: Path) -> None:
-    body = helper.make_graph(
-        [
-            helper.make_node("Identity", ["go_on"], ["still"]),
-            helper.make_node("Neg", ["state"], ["next"]),
-        ],
-        "body",
-        [
-            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
-            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("state", TensorProto.FLOAT, ["N", 1]),
-        ],
-        [
-            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("next", TensorProto.FLOAT, ["N", 1]),
-        ],
-    )
-    of_graph(
-        tmp_path,
-        helper.make_node("ReduceMax", ["features"], ["first"], axes=[1], keepdims=1),
-        helper.make_node("Loop", ["", "yes", "first"], ["price"], body=body),
-        yes=True,
-    )
+    packages.copy_endless(tmp_path)
     started = time.monotonic()
     assert refusal(tmp_path, seconds=2) == ("load_error", "it did not end in 2 s, in its trial")
     assert time.monotonic() - started < 60

@@ -444,3 +444,14 @@ def test_a_contract_that_is_broken_is_a_refusal() -> None:
     with pytest.raises(LoadError, match="the typed API can't serve it: it must be a regression") as caught:
         verify.check_contract(manifest(task="binary-classification"), contract)
     assert caught.value.outcome == "signature"
+
+
+def test_a_graph_that_never_ends_does_not_keep_a_server_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify, "RUN_SECONDS", 0.2)
+    folder = packages.copy_endless(tmp_path)
+    package = disk.read(tmp_path, folder, "house_price", 1)
+    with pytest.raises(LoadError, match=r"it can't compute 10 golden rows: it did not end in 0.2 s") as caught:
+        verify.load(package, Device(CPU), 8)
+    assert caught.value.outcome == "golden"

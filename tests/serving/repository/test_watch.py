@@ -8,8 +8,9 @@ from typing import Any, cast
 import pytest
 
 from serving.repository import watch
-from serving.repository.control import Control
+from serving.repository.control import Control, NotYetError
 from serving.repository.watch import Watch
+from serving.status import Code, StatusError
 
 PATIENCE = 30.0
 
@@ -85,3 +86,51 @@ def test_a_look_that_fails_is_logged_and_not_the_last(caplog: pytest.LogCaptureF
     assert [scripted.next() for _ in range(2)] == ["look"] * 2
     watched.stop()
     assert "could not be looked at" in caplog.text
+
+
+def test_what_depends_on_a_trial_is_answered_when_it_is_over() -> None:
+    scripted = Scripted()
+    watched = Watch(cast("Control", scripted))
+    ask(watched, lambda _: None)
+    tries = iter([NotYetError(), NotYetError(), None])
+    tried: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def load(_: Control) -> str:
+        tried.put(None)
+        if (error := next(tries)) is not None:
+            raise error
+        return "loaded"
+
+    answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    watched.ask(load, answer.put)
+    for _ in range(2):
+        tried.get(timeout=PATIENCE)
+        assert answer.empty()
+        watched.trial_ended()
+    assert answer.get(timeout=PATIENCE) == "loaded"
+    watched.stop()
+
+
+def test_who_asks_or_waits_at_the_end_is_told_that_it_is() -> None:
+    def not_yet(_: Control) -> None:
+        raise NotYetError
+
+    watched = Watch(cast("Control", Scripted()))
+    ask(watched, lambda _: None)
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    watched.ask(not_yet, answers.put)
+    watched.stop()
+    watched.ask(lambda _: None, answers.put)
+    for _ in range(2):
+        error = answers.get(timeout=PATIENCE)
+        assert isinstance(error, StatusError)
+        assert error.code is Code.UNAVAILABLE
+
+
+def test_the_end_of_a_trial_is_a_reason_to_look() -> None:
+    scripted = Scripted()
+    watched = Watch(cast("Control", scripted), poll_seconds=1000.0)
+    ask(watched, lambda _: None)
+    watched.trial_ended()
+    assert {scripted.next(), scripted.next()} == {"look", "try out"}
+    watched.stop()
