@@ -162,7 +162,7 @@ def _for(routings: Mapping[str, Routing | None], lacking: Mapping[Key, str]) -> 
 
 def _prepared(answer: Prepared | worker.Refused) -> Prepared:
     if isinstance(answer, worker.Refused):
-        raise LoadError(answer.outcome, answer.message)
+        raise LoadError(answer.outcome, answer.message, lasting=answer.lasting)
     return answer
 
 
