@@ -16,7 +16,7 @@ def test_the_service_config_is_the_clients() -> None:
 
 
 def test_the_features_are_the_clients() -> None:
-    rows = re.findall(r"^\| (\d+) \| `(\w+)` \| (.*) \|$", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| (\d{1,2}) \| `([a-z_0-9]+)` \| (.*) \|$", PAGE, re.MULTILINE)
     assert [(int(number), name) for number, name, _ in rows] == list(enumerate(FEATURES, 1))
     for _, name, meaning in rows:
         assert FEATURES[name].startswith(meaning.removesuffix(" See below."))
