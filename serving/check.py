@@ -9,8 +9,9 @@ from serving.engine import device
 from serving.engine.batcher import Limits
 from serving.engine.device import Device, DeviceError
 from serving.package.manifest import InputSpec, OutputSpec
-from serving.repository import disk, trial, verify
+from serving.repository import disk, policy, trial, verify
 from serving.repository.disk import LoadError, RepositoryError
+from serving.repository.policy import PolicyError
 from serving.repository.rules import tensors
 
 _CONTRACTS = {task.model: task.problem for task in TASKS}
@@ -34,7 +35,13 @@ def check(models: str, wanted_device: str) -> int:
         raise CheckError(str(error)) from error
     ready = refused = 0
     started = time.monotonic()
+    for name, problem in found.problems.items():
+        refused += 1
+        print(f"{name:<16}       refused  {problem}")
     for name, folders in found.items():
+        if problem := _policy_problem(folder, folders):
+            refused += 1
+            print(f"{name:<16}       refused  {problem}")
         for number, place in folders.items():
             report = _Report(name, number)
             try:
@@ -43,9 +50,25 @@ def check(models: str, wanted_device: str) -> int:
             except LoadError as error:
                 report.refuse(error)
                 refused += 1
-    verdict = f"{refused} refused, {ready} ready" if refused else "all ready"
-    print(f"{ready + refused} packages: {verdict}, in {time.monotonic() - started:.2f} s on {chosen.provider}")
+    verdict = f"{refused} refused, {ready} ready" if refused else f"{ready} ready"
+    print(f"{verdict}, in {time.monotonic() - started:.2f} s on {chosen.provider}")
     return 1 if refused else 0
+
+
+def _policy_problem(models: Path, folders: dict[int, Path]) -> str | None:
+    """What is wrong with the `serving.toml` of a model of these versions, if there is one."""
+    home = next(iter(folders.values()))
+    try:
+        chosen = policy.read(home if home == models else home.parent, "all")
+    except PolicyError as error:
+        return str(error)
+    missing = {label: number for label, number in chosen.labels.items() if number not in folders}
+    if missing:
+        named = ", ".join(f"{label} names version {number}" for label, number in missing.items())
+        return f"{policy.FILE}: {named}; there are: {', '.join(map(str, folders))}"
+    if chosen.candidate is not None and chosen.candidate not in folders:
+        return f"{policy.FILE}: the candidate is version {chosen.candidate}; there are: {', '.join(map(str, folders))}"
+    return None
 
 
 class _Report:

@@ -52,7 +52,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     connection.add_argument("--tls-key", metavar="FILE", help="its private key")
     connection.add_argument("--tls-server-name", metavar="NAME", help="the server's, where the address has another")
 
-    models = commands.add_parser("models", parents=[connection], help="list the server's models and their state")
+    models = commands.add_parser(
+        "models", parents=[connection], help="the state of the three typed models; any other: see the repository index"
+    )
     models.set_defaults(func=_models)
 
     predict = commands.add_parser("predict", help="predict sentiment, topic or house price")
@@ -63,7 +65,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--model-version",
         default="",
         metavar="VERSION",
-        help="a version number (default: the highest that is served)",
+        help="a version number or a label (default: the version labelled stable, else the highest)",
     )
     asking.add_argument("--json", action="store_true", help="print one JSON object per line and instance")
 
@@ -121,12 +123,17 @@ def _command(run: Callable[..., None]) -> Callable[..., int]:
     return command
 
 
+_UNREACHABLE = ("failed to connect", "connections to all backends failing", "errors resolving", "DNS resolution failed")
+"""How grpc says that nobody has answered."""
+
+
 def _explain(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
     hint = ""
-    if isinstance(error, PredictionError) and error.code is grpc.StatusCode.UNAVAILABLE:
+    unreachable = isinstance(error, PredictionError) and any(words in str(error) for words in _UNREACHABLE)
+    if unreachable:
         hint = " (is the server running?)"
     return f"{error}{notes}{hint}"
 

@@ -66,12 +66,12 @@ def choose(wanted: str) -> Device:
 
 def cuda_problem(index: int) -> str | None:
     """Why CUDA device `index` can't be used, or None if all that can be seen from outside is in place."""
-    if CUDA not in ort.get_available_providers():
-        return "this onnxruntime is built without CUDA (install the extra [cuda] instead of [cpu])"
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
         return "no NVIDIA driver (libcuda.so.1 is not found)"
+    if CUDA not in ort.get_available_providers():
+        return "this onnxruntime is built without CUDA (install the extra [cuda] instead of [cpu])"
     status = driver.cuInit(0)
     if status != 0:
         return f"the NVIDIA driver finds no usable device (cuInit returned {status}; is one visible to this process?)"

@@ -9,15 +9,19 @@ from serving.engine.assemble import Assembler
 from serving.engine.batcher import DEPTH, Batch, Batcher, Execution, Limits, Observer
 from serving.engine.cost import CostModel
 from serving.engine.request import Outputs, Request
-from serving.engine.session import Session
+from serving.engine.session import Session, ValuesError
 from serving.package.manifest import Manifest
-from serving.status import StatusError, fault
+from serving.status import StatusError, fault, invalid
 
 INLINE_SECONDS = 0.0005
 """Batches expected to be shorter run on the event loop itself: handing them to a thread would cost as much.
 
 Half of the millisecond by which the loop may be late, since an expectation can be off.
 """
+
+
+MAX_WORDS_CHARACTERS = 300
+"""Of ONNX Runtime's own words in a message to a client."""
 
 
 class Runner:
@@ -101,9 +105,16 @@ class Engine:
         try:
             assert self._runner is not None  # noqa: S101 - nothing runs in one that is closed
             result = self._runner(batch)
+        except ValuesError as error:
+            result = invalid(f"{self._name} can't compute these values: {_words(error)}")
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers must be answered
             result = fault(f"execution of {self._name}", error)
         return Execution(result, started, time.monotonic() - started)
+
+
+def _words(error: ValuesError) -> str:
+    """What ONNX Runtime says, in one line of bounded length, and without its preamble."""
+    return " ".join(str(error).rpartition("Status Message: ")[2].split())[:MAX_WORDS_CHARACTERS]
 
 
 def alone(request: Request) -> Batch:

@@ -8,16 +8,22 @@ from typing import Any
 
 import numpy.typing as npt
 import onnxruntime as ort
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from serving.engine.device import Device, DeviceError
 
 Feed = dict[str, npt.NDArray[Any]]
 
-_ERRORS_ONLY = 3
+_FATAL_ONLY = 4
+"""ONNX Runtime prints what it also raises."""
 
 
 class TooLongError(Exception):
     """A run that was ended."""
+
+
+class ValuesError(Exception):
+    """A run that failed for what is in its inputs, such as an index beyond the end of a table."""
 
 
 class Session:
@@ -35,7 +41,7 @@ class Session:
             Exception: of ONNX Runtime's own kinds, where the graph can't be loaded.
         """
         options = ort.SessionOptions()
-        options.log_severity_level = _ERRORS_ONLY
+        options.log_severity_level = _FATAL_ONLY
         # Small graphs: a second thread inside a run costs more than it brings, and takes it from other runs.
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -53,8 +59,16 @@ class Session:
         self.outputs = {node.name: (node.type, node.shape) for node in self._session.get_outputs()}
 
     def run(self, outputs: list[str], feed: Feed) -> list[npt.NDArray[Any]]:
-        """Compute the named outputs; safe from several threads, and the GIL is released meanwhile."""
-        result: list[npt.NDArray[Any]] = self._session.run(outputs, feed, self._options)
+        """Compute the named outputs; safe from several threads, and the GIL is released meanwhile.
+
+        Raises:
+            ValuesError: they can't be computed of these values.
+            Exception: of ONNX Runtime's own kinds.
+        """
+        try:
+            result: list[npt.NDArray[Any]] = self._session.run(outputs, feed, self._options)
+        except InvalidArgument as error:
+            raise ValuesError(str(error)) from error
         return result
 
     @contextmanager

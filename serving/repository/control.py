@@ -104,7 +104,7 @@ class Control:
             # A mount that is gone must not take with it the models that are in memory.
             self._complaint = _complain(self._complaint, str(error), {})
             return
-        self._complaint = ""
+        self._complaint = _complain(self._complaint, "", {})
         for name, problem in found.problems.items():
             # What can't be read is not gone.
             model = self._models.setdefault(name, Model())
@@ -245,7 +245,7 @@ class Control:
     def _update(self, name: str, model: Model, versions: Versions, *, trial: bool = True) -> None:
         """Try those of `versions` that may be served and have not been tried as they are; commit what comes of it."""
         if model.complaint and not model.seen:
-            self._commit(name, model, Routing(needed=model.needed))
+            self._commit(name, model, Routing(needed=model.needed, note=model.complaint))
             return  # whoever wrote a policy did not mean that there is none
         chosen = model.policy
         serve: list[int] = []
@@ -263,6 +263,11 @@ class Control:
             serve = [number for number in model.routing.versions if model.ready(number)]
         for number in [number for number in model.seen if model.ready(number) and number not in serve]:
             self._forget(name, model, number)
+        if (waiting := model.waiting()) != model.waited:
+            model.waited = waiting
+            for label, number in waiting.items():
+                about = {"model": name, "label": label, "wants": number, "stays": model.routing.labels.get(label)}
+                log.warning("label waits for its version", extra=about)
         routing = model.route(sorted(serve))
         model.needed = routing.needed
         if changed or routing != model.routing:
@@ -316,8 +321,9 @@ class Control:
             log.warning("model not loaded yet", extra=about)
 
     def _commit(self, name: str, model: Model, routing: Routing) -> None:
-        if routing.default != model.routing.default:
-            log.info("model routed", extra={"model": name, "default": routing.default, "versions": routing.versions})
+        if (routing.default, routing.labels) != (model.routing.default, model.routing.labels):
+            about = {"model": name, "default": routing.default, "versions": routing.versions, "labels": routing.labels}
+            log.info("model routed", extra=about)
         model.routing = routing
         self._fleet.commit({name: routing})
         self._count_ready(name, model)
@@ -345,4 +351,6 @@ def _complain(before: str, problem: str, about: dict[str, str]) -> str:
     """Log a problem that was not there before; returns it."""
     if problem and problem != before:
         log.error("repository problem", extra={**about, "reason": problem})
+    elif before and not problem:
+        log.info("repository problem solved", extra={**about, "reason": before})
     return problem

@@ -192,7 +192,8 @@ def _read_files(root: int, place: int, folder: Path, manifest: Manifest, name: s
     if (manifest.name, manifest.version) != (name, version):
         raise LoadError(
             "load_error",
-            f"{MANIFEST} is of {manifest.name} version {manifest.version}, but lies in {name}/{version}",
+            f"{MANIFEST} is of {manifest.name} version {manifest.version}, but lies in {name}/{version}: "
+            "rename the folder, or change name and version there",
         )
     if (total := sum(file.bytes for file in manifest.files.values())) > MAX_PACKAGE_BYTES:
         raise LoadError("load_error", f"{MANIFEST}: files have {total} bytes, more than {MAX_PACKAGE_BYTES}")

@@ -214,6 +214,7 @@ class Models:
             return StatusError(Code.NOT_FOUND, f"model {shown(name)} is not in the repository, which has: {has}")
         if not wanted:
             reasons = "; ".join(f"version {n}: {reason}" for n, reason in routing.reasons.items())
+            reasons = "; ".join(filter(None, [routing.note, reasons]))
             why = f" ({reasons})" if reasons else ""
             return StatusError(Code.UNAVAILABLE, f"model {name} is not loaded{why}")
         has = ", ".join(map(str, routing.versions)) or "none"

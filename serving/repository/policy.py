@@ -96,7 +96,12 @@ def read(folder: Path, default: str) -> Policy:
     try:
         values: dict[str, Any] = {"versions": default} | tomllib.loads(data.decode())
         policy = msgspec.convert(values, Policy)
-    except (ValueError, RecursionError) as error:  # of tomllib, msgspec or of decoding
+    except msgspec.ValidationError as error:
+        raise PolicyError(
+            f'{FILE}: {error}; there are: versions ("all", "latest:N" or a list of numbers), [labels] (names of '
+            "a-z, 0-9 and -, beginning with a letter) and [shadow] (candidate, fraction)"
+        ) from error
+    except (ValueError, RecursionError) as error:  # of tomllib or of decoding
         raise PolicyError(f"{FILE}: {error}") from error
     if policy.shadow is not None and policy.candidate is None:
         raise PolicyError(f"{FILE}: shadow.candidate: there is no label {policy.shadow.candidate!r}")

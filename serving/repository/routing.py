@@ -22,6 +22,8 @@ class Routing:
     """... this share of its requests."""
     reasons: dict[int, str] = field(default_factory=dict)
     """Why versions that were found are not served."""
+    note: str = ""
+    """Why nothing answers by default although versions are served, or may be."""
     needed: bool = True
     """Is the server not ready without a version of it?"""
     digests: dict[int, str] = field(default_factory=dict, compare=False)

@@ -49,6 +49,8 @@ class Model:
     wanted: bool = True
     """Is it to be served at all?"""
     policy: Policy = field(default_factory=Policy)
+    waited: dict[str, int] = field(default_factory=dict)
+    """Labels of which it was said already that their versions are not served."""
     complaint: str = ""
     """What is wrong with its policy."""
     seen: dict[int, Seen] = field(default_factory=dict)
@@ -78,12 +80,16 @@ class Model:
             Entry(name, str(number), READY if seen.ready else UNAVAILABLE, seen.reason)
             for number, seen in self.seen.items()
         ]
-        return entries or [Entry(name, "", UNAVAILABLE, self.complaint or "not loaded")]
+        return entries or [Entry(name, "", UNAVAILABLE, self.routing.note or self.complaint or "not loaded")]
 
     def failures(self) -> list[str]:
         """What was refused, and why."""
         found = [f"version {number}: {seen.reason}" for number, seen in self.seen.items() if seen.reason]
-        return [*found, self.complaint] if self.complaint else found
+        return [*found, *filter(None, [self.complaint or self.routing.note])]
+
+    def waiting(self) -> dict[str, int]:
+        """Labels whose versions are not served, and those versions."""
+        return {label: number for label, number in self.policy.labels.items() if not self.ready(number)}
 
     def served(self, name: str) -> list[Wanted]:
         """The packages that it is served from."""
@@ -102,8 +108,12 @@ class Model:
         default = labels.get(STABLE, self.routing.default if self.routing.default in serve else None)
         if STABLE not in self.policy.labels:
             default = max((number for number in serve if number != candidate), default=None)
+        note = self.complaint
+        if default is None and STABLE in self.policy.labels:
+            note = note or f"label {STABLE} names version {self.policy.labels[STABLE]}, which is not served"
         return Routing(
             versions=tuple(serve),
+            note=note if default is None else "",
             digests={number: self.seen[number].digest for number in serve},
             default=default,
             labels=labels,

@@ -26,7 +26,7 @@ def test_the_shipped_models_are_ready(capsys: pytest.CaptureFixture[str]) -> Non
     assert [line.split()[0] for line in steps] == names * 3
     assert all(re.match(r"    \S+ +\d+\.\d ms  \S", line) for line in steps)
     assert "    model.onnx 22 kB" in re.sub(r"checksum +[\d.]+ ms", "  ", lines[1])
-    assert re.fullmatch(rf"3 packages: all ready, in \d+\.\d\d s on {CPU}", lines[-1])
+    assert re.fullmatch(rf"3 ready, in \d+\.\d\d s on {CPU}", lines[-1])
 
 
 def test_every_version_is_judged_and_one_refusal_is_a_failure(
@@ -45,7 +45,7 @@ def test_every_version_is_judged_and_one_refusal_is_a_failure(
     ]
     assert "load_error: model.json: golden.outputs and outputs name different tensors" in lines[0]
     assert "checksum: model.onnx has 0 bytes" in lines[2]
-    assert out.splitlines()[-1].startswith("3 packages: 2 refused, 1 ready, in ")
+    assert out.splitlines()[-1].startswith("2 refused, 1 ready, in ")
 
 
 def test_what_only_a_trial_finds_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,6 +62,25 @@ def test_the_folder_of_one_model_is_checked(tmp_path: Path, capsys: pytest.Captu
     folder = packages.copy(tmp_path, version=3)
     assert check(str(folder), "cpu") == 0
     assert verdicts(capsys.readouterr().out)[0].split()[:3] == ["house_price", "3", "ready"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[labels]\nstable = \n", "serving.toml: Invalid value"),
+        ("[labels]\nstable = 9\ncanary = 1\n", "serving.toml: stable names version 9; there are: 1"),
+        ("[shadow]\ncandidate = 2\nfraction = 0.5\n", "serving.toml: the candidate is version 2; there are: 1"),
+    ],
+)
+def test_a_policy_that_can_not_be_kept_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, problem: str
+) -> None:
+    packages.copy(tmp_path)
+    (tmp_path / "house_price" / "serving.toml").write_text(text)
+    assert check(str(tmp_path), "cpu") == 1
+    out = capsys.readouterr().out
+    assert f"refused  {problem}" in out
+    assert out.splitlines()[-1].startswith("1 refused, 1 ready")
 
 
 def test_what_the_api_could_not_serve_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

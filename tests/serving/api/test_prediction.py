@@ -258,12 +258,12 @@ async def test_a_row_that_breaks_the_graph_fails_its_own_call_alone(
     assert prices(await calls[2].message()) == [8000]
     with pytest.raises(StatusError) as caught:
         await calls[1].message()
-    assert caught.value.code is Code.INTERNAL
-    assert "indices" not in caught.value.message, "the caller is not told of our inside"
-    numbers = [vars(record)["fault"] for record in caplog.records if record.message == "fault"]
-    assert caught.value.message.endswith(f"fault={numbers[-1]}")
+    assert caught.value.code is Code.INVALID_ARGUMENT
+    assert caught.value.message.startswith("house_price version 1 can't compute these values: ")
+    assert not [record for record in caplog.records if record.message == "fault"]
     assert desk.requests(Code.OK) == 2
-    assert desk.requests(Code.INTERNAL) == 1
+    assert desk.requests(Code.INVALID_ARGUMENT) == 1
+    assert desk.rejected() == {"invalid": 1}
     assert desk.in_flight() == 0
     await desk.models.close()
 

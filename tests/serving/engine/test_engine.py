@@ -154,16 +154,31 @@ async def test_a_batch_that_proves_short_is_run_on_the_loop_later() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1.0], ids=["inline", "worker"])
-async def test_a_failing_run_is_a_fault_with_a_number(caplog: pytest.LogCaptureFixture, seconds: float) -> None:
+async def test_values_that_can_not_be_computed_are_the_callers(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], seconds: float
+) -> None:
     desk = Desk(FRAGILE, seconds)
     error = await desk.ask(99)
+    assert isinstance(error, StatusError)
+    assert error.code is Code.INVALID_ARGUMENT
+    assert error.message.startswith("double version 1 can't compute these values: indices element out of data bounds")
+    assert caplog.records == []
+    assert capfd.readouterr().err == "", "nor does ONNX Runtime write into the log"
+    assert column(await desk.ask(1)) == [8], "it goes on"
+    await desk.engine.close()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.0], ids=["inline", "worker"])
+async def test_a_failing_run_is_a_fault_with_a_number(caplog: pytest.LogCaptureFixture, seconds: float) -> None:
+    desk = Desk(DROPS_ZEROS, seconds)
+    error = await desk.ask(0)
     assert isinstance(error, StatusError)
     assert error.code is Code.INTERNAL
     [record] = caplog.records
     assert record.exc_info is not None
     assert vars(record)["where"] == "execution of double version 1"
     assert error.message.endswith(f"fault={vars(record)['fault']}")
-    assert column(await desk.ask(1)) == [8], "it goes on"
+    assert column(await desk.ask(1)) == [1], "it goes on"
     await desk.engine.close()
 
 

@@ -326,6 +326,16 @@ def test_a_label_stays_where_it_was_until_what_it_should_mean_is_there(stage: St
     assert (stage.routing().default, stage.routing().versions) == (2, (1, 2))
 
 
+def test_a_label_that_waits_is_said_once(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    stage.policy("[labels]\nstable = 7\ncanary = 1\n")
+    stage.control.start()
+    stage.look(3)
+    [record] = [vars(record) for record in caplog.records if record.message == "label waits for its version"]
+    assert (record["label"], record["wants"], record["stays"]) == ("stable", 7, None)
+    assert stage.routing().note == "label stable names version 7, which is not served"
+    assert stage.control.failures == [f"{PRICE} label stable names version 7, which is not served"]
+
+
 def test_a_stable_version_that_never_was_there_is_not_another_one(stage: Stage) -> None:
     stage.policy("[labels]\nstable = 7\n")
     stage.control.start()
@@ -392,7 +402,8 @@ def test_a_policy_that_breaks_leaves_the_one_before(stage: Stage) -> None:
 def test_a_model_whose_policy_is_broken_from_the_start_is_not_served(stage: Stage) -> None:
     stage.policy("stable = 1\n")
     stage.control.start()
-    assert stage.routing() == Routing()
+    assert (stage.routing().versions, stage.routing().default, stage.routing().needed) == ((), None, True)
+    assert "unknown field `stable`" in stage.routing().note
     [entry] = stage.control.index()
     assert (entry.name, entry.version, entry.state) == (PRICE, "", "UNAVAILABLE")
     assert "unknown field `stable`" in entry.reason

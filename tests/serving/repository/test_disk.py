@@ -146,8 +146,14 @@ def test_a_manifest_nested_without_end_is_refused(tmp_path: Path, folder: Path) 
     [
         ({"surprise": 1}, "model.json: Object contains unknown field `surprise`"),
         ({"format": 2}, "model.json: Invalid enum value 2 - at `$.format`"),
-        ({"name": "topic"}, "model.json is of topic version 1, but lies in house_price/1"),
-        ({"version": 2}, "model.json is of house_price version 2, but lies in house_price/1"),
+        (
+            {"name": "topic"},
+            "model.json is of topic version 1, but lies in house_price/1: rename the folder, or change name and version there",
+        ),
+        (
+            {"version": 2},
+            "model.json is of house_price version 2, but lies in house_price/1: rename the folder, or change name and version there",
+        ),
         ({"version": "1"}, "model.json: Expected `int`, got `str` - at `$.version`"),
         ({"files": {}}, "model.json: files: model.onnx is missing"),
     ],
