@@ -39,9 +39,9 @@ def check(models: str, wanted_device: str) -> int:
         refused += 1
         print(f"{name:<16}       refused  {problem}")
     for name, folders in found.items():
-        if problem := _policy_problem(folder, folders):
+        if wrong := _policy_problem(folder, folders):
             refused += 1
-            print(f"{name:<16}       refused  {problem}")
+            print(f"{name:<16}       refused  {wrong}")
         for number, place in folders.items():
             report = _Report(name, number)
             try:

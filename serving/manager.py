@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 from serving.config import Settings
 from serving.metrics import Metrics
 from serving.repository import trial
-from serving.repository.control import Control, loading
+from serving.repository.control import Control
 from serving.repository.disk import RepositoryError
+from serving.repository.later import loading
 from serving.repository.routing import Fleet
 from serving.repository.state import Entry
 from serving.repository.trials import Trials

@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,8 @@ from serving.config import Settings
 from serving.line import Answer, Line, LineEndedError
 from serving.metrics import PROCESS_COLLECTORS, Metrics
 from serving.probes import Probes
-from serving.repository.control import Control, loading
+from serving.repository.control import Control
+from serving.repository.later import loading
 from serving.server import SAME_SIGNAL_SECONDS, StartError, announce
 from serving.transport.address import BACKLOG, listen
 from serving.transport.interface import TransportError
@@ -222,6 +224,10 @@ class Supervisor(Collector):
         alive = [place.process for place in self._places if place.process is not None]
         for process in alive:
             process.terminate()
+        # As long as the lame duck lasts clients may ask for anything; then who waits is told that it is over.
+        control = threading.Timer(settings.lame_duck_seconds, self._control.stop)
+        control.daemon = True
+        control.start()
         # No worker takes from them any more: who waits in one is told by the system.
         for listening in self._sockets.values():
             listening.close()
@@ -235,7 +241,8 @@ class Supervisor(Collector):
                     process.terminate()
         for process in alive:
             process.kill()
-        self._control.stop()  # until now clients of theirs may have asked
+        control.cancel()
+        self._control.stop()
         log.info("stopped", extra={"killed": len(alive)})
 
 

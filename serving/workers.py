@@ -53,7 +53,17 @@ class Workers:
     @property
     def models_ready(self) -> bool:
         """Does every model that is needed have a version that answers?"""
-        return all(r is None or not r.needed or r.default is not None for r in self._routings.values())
+        with self._lock:
+            everybody = [_for(self._routings, lacking) for lacking in self._lines.values()] or [self._routings]
+        return all(
+            r is None or not r.needed or r.default is not None for routings in everybody for r in routings.values()
+        )
+
+    @property
+    def lacking(self) -> dict[Key, str]:
+        """What any of them lacks."""
+        with self._lock:
+            return {key: reason for lacking in self._lines.values() for key, reason in lacking.items()}
 
     def add(self, line: Line) -> None:
         """One more, which knows nothing yet: as at the start."""
@@ -78,6 +88,7 @@ class Workers:
                 about = {"model": wanted.name, "version": wanted.version, "reason": str(error)}
                 log.error("worker can't serve what others do", extra=about)
                 lacking[wanted.name, wanted.version] = str(error)
+        self._routings = dict(control.routings)
         line.ask(worker.COMMIT, _for(control.routings, lacking)).result()
         self._add(line, lacking)
         line.ask(worker.STARTED)
@@ -89,19 +100,20 @@ class Workers:
     def prepare(self, wanted: Wanted) -> Prepared:
         """Have every worker load and verify a version; raises LoadError where one refuses it."""
         with self._lock:
-            asked = {line: line.ask(worker.PREPARE, wanted) for line in self._lines}
+            asked = [line.ask(worker.PREPARE, wanted) for line in self._lines]
         prepared: list[Prepared] = []
         refused: LoadError | None = None
-        for line, future in asked.items():
+        for future in asked:
             try:
                 prepared.append(_prepared(future.result()))
-                self._lines.get(line, {}).pop((wanted.name, wanted.version), None)
             except LineEndedError:
                 continue
             except LoadError as error:
                 refused = error
         if refused is not None:
             raise refused
+        for lacking in self._lines.values():
+            lacking.pop((wanted.name, wanted.version), None)
         if not prepared:
             raise LoadError("load_error", "there is no worker to load it", lasting=False)
         return Prepared(prepared[0].digest, fresh=any(one.fresh for one in prepared))

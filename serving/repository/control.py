@@ -8,14 +8,16 @@ import logging
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from serving.metrics import Metrics
 from serving.repository import disk, policy
 from serving.repository.disk import LoadError, RepositoryError
+from serving.repository.later import NotYetError
+from serving.repository.observed import Versions, complain, home_of, marks_of
 from serving.repository.policy import PolicyError
 from serving.repository.routing import Fleet, Routing, Wanted
-from serving.repository.state import POLICY, Entry, Model, Seen
+from serving.repository.state import POLICY, Entry, Model, Pending, Seen
 from serving.status import Code, StatusError, shown
 
 log = logging.getLogger(__name__)
@@ -30,18 +32,6 @@ RETRY_SECONDS = 10.0
 """After which a version is tried again that failed for reasons which are not its own."""
 
 ALL = "*"
-
-Versions = dict[int, Path]
-
-
-class NotYetError(Exception):
-    """A trial is under way on which the answer depends: ask again when it is over."""
-
-
-def loading(name: str) -> Callable[["Control"], None]:
-    """Asks for a model to be loaded, however often until it is known; given another chance is what failed before."""
-    afresh = iter([True])
-    return lambda control: control.load(name, afresh=next(afresh, False))
 
 
 class Control:
@@ -83,9 +73,9 @@ class Control:
             wanted = self._mode != "explicit" or ALL in names or name in names
             model = self._models[name] = Model(needed=wanted, wanted=wanted, routing=Routing(needed=wanted))
             if name in found.problems:
-                model.complaint = _complain("", found.problems[name], {"model": name})
+                model.complaint = complain("", found.problems[name], {"model": name})
             elif wanted:
-                model.marks = self._marks(found[name])
+                model.marks = marks_of(self._folder, found[name])
                 self._read_policy(name, model, found[name])
                 self._update(name, model, found[name], trial=False)
         self._fleet.commit(self.routings)
@@ -102,17 +92,43 @@ class Control:
             found = disk.scan(self._folder)
         except RepositoryError as error:
             # A mount that is gone must not take with it the models that are in memory.
-            self._complaint = _complain(self._complaint, str(error), {})
+            self._complaint = complain(self._complaint, str(error), {})
             return
-        self._complaint = _complain(self._complaint, "", {})
+        self._complaint = complain(self._complaint, "", {})
         for name, problem in found.problems.items():
             # What can't be read is not gone.
             model = self._models.setdefault(name, Model())
-            model.complaint = _complain(model.complaint, problem, {"model": name})
+            model.complaint = complain(model.complaint, problem, {"model": name})
         for name in [*found, *(self._models.keys() - found.keys() - found.problems.keys())]:
             model = self._models.setdefault(name, Model())
             if model.wanted:
                 self._look_at(name, model, found.get(name, {}))
+
+    def hear(self) -> None:
+        """A trial has ended: see to the versions that were waiting for it, and to nothing else."""
+        for name, model in list(self._models.items()):
+            if model.pending:
+                same = {n: one.folder for n, one in model.pending.items() if disk.fingerprint(one.folder) == one.mark}
+                self._update(name, model, same)
+
+    def mend(self) -> bool:
+        """Have those load what is served who could not when they came; whether some still lack something."""
+        for (name, number), _ in list(self._fleet.lacking.items()):
+            model = self._models.get(name)
+            if model is None or not model.ready(number):
+                continue
+            seen = model.seen[number]
+            try:
+                self._fleet.prepare(Wanted(str(seen.folder), name, number, seen.digest))
+            except LoadError:
+                continue  # it was said when they came
+            self._fleet.commit({name: model.routing})
+            log.info("model mended", extra={"model": name, "version": number})
+        return bool(self._fleet.lacking)
+
+    def knows(self, name: str, model: Model) -> bool:
+        """Is it still this one, not unloaded and loaded again?"""
+        return self._models.get(name) is model
 
     def load(self, name: str, *, afresh: bool = True) -> None:
         """Serve a model, or what has changed of it; `afresh`: what was refused before gets another chance.
@@ -127,6 +143,7 @@ class Control:
             raise StatusError(Code.NOT_FOUND, f"model {shown(name)} is not in the repository")
         model = self._models.setdefault(name, Model())
         model.wanted = True
+        self.mend()
         for number, seen in list(model.seen.items()):
             if number not in versions:
                 self._forget(name, model, number)
@@ -135,7 +152,7 @@ class Control:
         self._read_policy(name, model, versions)
         self._update(name, model, versions)
         if model.pending:
-            raise NotYetError
+            raise NotYetError(model)
         if (problems := model.failures()) or model.routing.default is None:
             why = "; ".join(problems) or "no version answers by default"
             raise StatusError(Code.FAILED_PRECONDITION, f"model {name}: {why}")
@@ -170,7 +187,10 @@ class Control:
         entries = [entry for name, model in self._models.items() for entry in model.index(name)]
         for name in self._scan().keys() - self._models.keys():
             entries += Model().index(name)
-        return sorted(entries)
+        lacking = {key: f"some workers lack it: {reason}" for key, reason in self._fleet.lacking.items()}
+        return sorted(
+            one._replace(reason=lacking.get((one.name, int(one.version or 0)), one.reason)) for one in entries
+        )
 
     @property
     def served(self) -> list[Wanted]:
@@ -206,7 +226,7 @@ class Control:
         self._metrics.removed(name, number)
 
     def _look_at(self, name: str, model: Model, versions: Versions) -> None:
-        before, marks = model.marks, self._marks(versions)
+        before, marks = model.marks, marks_of(self._folder, versions)
         model.marks = marks
         gone = [number for number in model.seen if number not in marks and number not in before]
         for number in gone:
@@ -222,25 +242,15 @@ class Control:
         steady = {number: folder for number, folder in versions.items() if before.get(number) == marks[number]}
         self._update(name, model, steady)
 
-    def _marks(self, versions: Versions) -> dict[int, Any]:
-        marks: dict[int, Any] = {number: disk.fingerprint(folder) for number, folder in versions.items()}
-        home = self._home(versions)
-        return marks if home is None else {**marks, POLICY: policy.fingerprint(home)}
-
-    def _home(self, versions: Versions) -> Path | None:
-        """The folder of a model, given those of its versions."""
-        folder = next(iter(versions.values()), None)
-        return folder.parent if folder not in (None, self._folder) else folder
-
     def _read_policy(self, name: str, model: Model, versions: Versions) -> None:
-        home = self._home(versions)
+        home = home_of(self._folder, versions)
         problem = ""
         try:
             if home is not None:
                 model.policy = policy.read(home, self._versions)
         except PolicyError as error:
             problem = str(error)
-        model.complaint = _complain(model.complaint, problem, {"model": name})
+        model.complaint = complain(model.complaint, problem, {"model": name})
 
     def _update(self, name: str, model: Model, versions: Versions, *, trial: bool = True) -> None:
         """Try those of `versions` that may be served and have not been tried as they are; commit what comes of it."""
@@ -250,12 +260,12 @@ class Control:
         chosen = model.policy
         serve: list[int] = []
         changed = False
-        model.pending.clear()
+        before, model.pending = model.pending, {}
         for number in chosen.choose(versions.keys() | model.seen.keys()):
             if chosen.latest is not None and len(serve) >= chosen.latest and number not in chosen.pinned:
                 continue
             if number in versions:
-                changed |= self._bring(name, model, number, versions[number], trial=trial)
+                changed |= self._bring(name, model, number, versions[number], before.get(number), trial=trial)
             if model.ready(number):
                 serve.append(number)
         serve += model.held - {*serve}
@@ -276,7 +286,9 @@ class Control:
             else:
                 model.routing = routing
 
-    def _bring(self, name: str, model: Model, number: int, folder: Path, *, trial: bool) -> bool:
+    def _bring(
+        self, name: str, model: Model, number: int, folder: Path, pending: Pending | None, *, trial: bool
+    ) -> bool:
         """Load a version, unless it was tried as it is; whether a commit is needed."""
         mark, seen = disk.fingerprint(folder), model.seen.get(number)
         if seen is not None and (seen.mark == mark or (seen.mark is None and self._clock() < seen.retry_at)):
@@ -285,10 +297,13 @@ class Control:
         try:
             digest = None
             if trial:
-                digest = disk.read(self._folder, folder, name, number).digest
+                if pending is not None and pending.mark == mark:
+                    digest = pending.digest  # to read it is work
+                else:
+                    digest = disk.read(self._folder, folder, name, number).digest
                 same = seen is not None and seen.ready and seen.digest == digest
                 if not (same or self._try_out(folder, name, number, digest)):
-                    model.pending.add(number)
+                    model.pending[number] = Pending(folder, mark, digest)
                     return False
             asked = True
             prepared = self._fleet.prepare(Wanted(str(folder), name, number, digest))
@@ -345,12 +360,3 @@ class Control:
                 self._refuse(name, number, error)
                 seen.ready, seen.tried_out, seen.reason = False, True, str(error)
                 self._update(name, model, {})
-
-
-def _complain(before: str, problem: str, about: dict[str, str]) -> str:
-    """Log a problem that was not there before; returns it."""
-    if problem and problem != before:
-        log.error("repository problem", extra={**about, "reason": problem})
-    elif before and not problem:
-        log.info("repository problem solved", extra={**about, "reason": before})
-    return problem

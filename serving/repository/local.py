@@ -28,6 +28,11 @@ class Local:
         self._models = models
         self._loop = loop
 
+    @property
+    def lacking(self) -> Mapping[tuple[str, int], str]:
+        """One has what it serves."""
+        return {}
+
     def prepare(self, wanted: Wanted) -> Prepared:
         """Load and verify on the calling thread."""
         with gently():

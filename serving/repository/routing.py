@@ -45,6 +45,10 @@ def without(routing: Routing, reasons: Mapping[int, str]) -> Routing:
 class Fleet(Protocol):
     """Those who serve: the models of this process, or those of several workers."""
 
+    @property
+    def lacking(self) -> Mapping[tuple[str, int], str]:
+        """Versions, by model and number, that are served and that some could not load when they came, and why."""
+
     def prepare(self, wanted: "Wanted") -> Prepared:
         """Load and verify a version, which then waits to be committed.
 

@@ -40,6 +40,16 @@ class Seen:
     """... from then on."""
 
 
+class Pending(NamedTuple):
+    """A version whose trial is under way."""
+
+    folder: Path
+    mark: Any
+    """Fingerprint of its folder when it was read, ..."""
+    digest: str
+    """... and what was read."""
+
+
 @dataclass
 class Model:
     """A model."""
@@ -56,7 +66,7 @@ class Model:
     seen: dict[int, Seen] = field(default_factory=dict)
     marks: dict[int, Any] = field(default_factory=dict)
     """Fingerprints of its versions, and of its policy as `POLICY`, at the last look."""
-    pending: set[int] = field(default_factory=set)
+    pending: dict[int, Pending] = field(default_factory=dict)
     """Versions whose trials are under way."""
     routing: Routing = field(default_factory=lambda: Routing(needed=False))
     """As it was committed last."""

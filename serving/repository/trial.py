@@ -254,7 +254,11 @@ class _Watch:
 
 
 def _try(job: dict[str, Any], watch: _Watch) -> None:
-    package = disk.read(Path(job["models"]), Path(job["folder"]), job["name"], job["version"])
+    try:
+        package = disk.read(Path(job["models"]), Path(job["folder"]), job["name"], job["version"])
+    except LoadError as error:
+        # Whoever wants it tried out has just read it.
+        raise LoadError(error.outcome, str(error), lasting=False) from error
     if package.digest != job["digest"]:
         raise LoadError("load_error", "it changed before its trial", lasting=False)
     watch.done("checksum")

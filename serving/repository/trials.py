@@ -2,12 +2,16 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from serving.repository.disk import LoadError
 
 MAX_REMEMBERED = 1024
+
+FRESH_SECONDS = 5.0
+"""In which who waited for a trial asks what came of it."""
 
 Run = Callable[[Path, str, int, str], object]
 """Tries out a package (folder, name, version, digest) and takes its time; raises LoadError where it is unfit."""
@@ -16,9 +20,10 @@ Run = Callable[[Path, str, int, str], object]
 class Trials:
     """What was tried out, by digest: a package that is the same is not tried twice."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, clock: Callable[[], float] = time.monotonic) -> None:
         self._run = run
-        self._results: dict[str, LoadError | None] = {}
+        self._clock = clock
+        self._results: dict[str, tuple[LoadError | None, float]] = {}
         self._under_way: set[str] = set()
         self._wanted: queue.SimpleQueue[tuple[Path, str, int, str]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -32,12 +37,14 @@ class Trials:
             LoadError: it failed.
         """
         if digest in self._results:
-            error = self._results[digest]
+            error, when = self._results[digest]
             if error is None:
                 return True
-            if not error.lasting:
-                del self._results[digest]  # it is told once, and next time tried again
-            raise error
+            if error.lasting:
+                raise error
+            del self._results[digest]  # it is told once, to who waited for it, and next time tried again
+            if self._clock() - when < FRESH_SECONDS:
+                raise error
         if digest not in self._under_way:
             self._under_way.add(digest)
             self._wanted.put((folder, name, version, digest))
@@ -58,7 +65,7 @@ class Trials:
                 result = LoadError("load_error", f"its trial failed: {error}", lasting=False)
             while len(self._results) >= MAX_REMEMBERED:
                 del self._results[next(iter(self._results))]
-            self._results[digest] = result
+            self._results[digest] = result, self._clock()
             self._under_way.discard(digest)
             self.ended()
 

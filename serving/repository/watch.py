@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from serving.repository.control import Control, NotYetError
+from serving.repository.control import Control
+from serving.repository.later import NotYetError
 from serving.repository.local import step_back
 from serving.status import Code, StatusError
 
@@ -18,6 +19,9 @@ Result = TypeVar("Result")
 
 THREAD = "control"
 """Name of the thread: it may be busy with a model that never ends to load, and must not keep a process alive."""
+
+MEND_SECONDS = 2.0
+"""Before it is seen again whether all have what they should serve, where some did not."""
 
 TRY_OUT_SECONDS = 2.0
 """After the start, before what was loaded then is tried out: who starts has better things to do first."""
@@ -30,7 +34,7 @@ class Watch:
         """`poll_seconds` is infinite where the folder is not watched."""
         self._control = control
         self._poll_seconds = poll_seconds
-        self._look_at = self._try_out_at = math.inf
+        self._look_at = self._try_out_at = self._mend_at = math.inf
         self._waiting: list[tuple[Callable[[], None], Callable[[Any], None]]] = []
         self._lock = threading.Lock()
         self._stopped = False
@@ -52,6 +56,7 @@ class Watch:
                 return
             except BaseException as error:  # noqa: BLE001 - for who asked to see
                 result = error
+            self._mend_at = min(self._mend_at, time.monotonic() + MEND_SECONDS)
             done(result)
 
         with self._lock:
@@ -79,11 +84,12 @@ class Watch:
         now = time.monotonic()
         self._look_at, self._try_out_at = now + self._poll_seconds, now + TRY_OUT_SECONDS
         while True:
-            until = min(self._look_at, self._try_out_at)
+            until = min(self._look_at, self._try_out_at, self._mend_at)
             try:
                 job = self._asked.get(timeout=None if until == math.inf else max(0.0, until - time.monotonic()))
             except queue.Empty:
-                job = self._look if self._look_at == until else self._try_out
+                timed = {self._try_out_at: self._try_out, self._mend_at: self._mend, self._look_at: self._look}
+                job = timed[until]
             if job is None:
                 break
             job()
@@ -95,8 +101,11 @@ class Watch:
         for job, _ in waiting:
             job()
         self._try_out_at = time.monotonic()
-        if self._look_at < math.inf:
-            self._look_at = self._try_out_at
+        if self._poll_seconds < math.inf:
+            try:
+                self._control.hear()
+            except Exception:
+                log.exception("what was tried out could not be loaded")
 
     def _look(self) -> None:
         try:
@@ -104,6 +113,14 @@ class Watch:
         except Exception:
             log.exception("the models folder could not be looked at")
         self._look_at = time.monotonic() + self._poll_seconds
+
+    def _mend(self) -> None:
+        self._mend_at = math.inf
+        try:
+            if self._control.mend():
+                self._mend_at = time.monotonic() + MEND_SECONDS
+        except Exception:
+            log.exception("what workers lack could not be mended")
 
     def _try_out(self) -> None:
         self._try_out_at = math.inf

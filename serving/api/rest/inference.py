@@ -203,11 +203,15 @@ def _not_offered(ask: Ask, _: bytes) -> None:
     )
 
 
+MAX_DIGITS = 19
+"""Of a number of bytes: Python takes its time for very long ones, or refuses them."""
+
+
 def _head_bytes(ask: Ask, body: bytes) -> int | None:
     given = ask.fields.get(HEAD_BYTES)
     if given is None:
         return None
-    if not given.isdigit() or int(given) > len(body):
+    if not given.isdigit() or len(given) > MAX_DIGITS or int(given) > len(body):
         raise invalid(f"Inference-Header-Content-Length: expected a number of bytes up to the body's {len(body)}")
     return int(given)
 

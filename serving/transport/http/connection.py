@@ -5,6 +5,7 @@ pipelined, and what becomes of a client that does not read. A refusal is JSON, a
 """
 
 import asyncio
+import re
 from enum import Enum
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
@@ -20,6 +21,10 @@ from serving.transport.http.limits import Limits
 
 if TYPE_CHECKING:
     from serving.transport.http.transport import HttpTransport
+
+
+_UPGRADE = re.compile(rb"\nupgrade[ \t]*:", re.IGNORECASE)
+_IGNORED = b"\nx-other:"
 
 
 class _Phase(Enum):
@@ -78,6 +83,8 @@ class Connection(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         self._progress = False
+        if self._phase is not _Phase.BODY and _UPGRADE.search(data):
+            data = _without_upgrade(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -266,6 +273,14 @@ class Connection(HttpToolsProtocol):
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """A head whose offer to speak something else is passed over (RFC 9110, section 7.8): the parser would take what
+    follows, body included, for that. Clients make it with any request, to see whether HTTP/2 is spoken.
+    """
+    head, blank, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(lambda found: _IGNORED[: len(found[0]) - 1] + b":", head) + blank + rest
 
 
 def configure(application: Any, limits: Limits) -> Config:

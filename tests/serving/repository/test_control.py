@@ -8,8 +8,9 @@ import pytest
 
 from serving.metrics import Metrics
 from serving.repository import disk
-from serving.repository.control import RETRY_SECONDS, Control, Mode, NotYetError, loading
+from serving.repository.control import RETRY_SECONDS, Control, Mode
 from serving.repository.disk import LoadError, RepositoryError
+from serving.repository.later import NotYetError, loading
 from serving.repository.routing import Routing, Wanted
 from serving.repository.state import Entry
 from serving.repository.version import Prepared
@@ -30,6 +31,7 @@ class Fleet:
         self.refusing: set[int] = set()
         self.failing: set[int] = set()
         """For reasons that are not theirs."""
+        self.lacking: dict[tuple[str, int], str] = {}
         self._digests: dict[tuple[str, int], str] = {}
 
     def prepare(self, wanted: Wanted) -> Prepared:
@@ -42,6 +44,7 @@ class Fleet:
         fresh = self._digests.get(key) != package.digest
         self._digests[key] = package.digest
         self.prepared += [key] if fresh else []
+        self.lacking.pop(key, None)
         return Prepared(package.digest, fresh)
 
     def commit(self, routings: Mapping[str, Routing | None]) -> None:
@@ -526,6 +529,58 @@ def test_nobody_waits_for_a_trial_but_who_asked_for_the_model(tmp_path: Path) ->
     stage.under_way.clear()
     ask(stage.control)
     assert stage.routing().default == 1
+
+
+def test_a_load_that_waits_does_not_undo_an_unload(tmp_path: Path) -> None:
+    stage = explicit(tmp_path)
+    stage.under_way.add(1)
+    ask = loading(PRICE)
+    with pytest.raises(NotYetError):
+        ask(stage.control)
+    stage.control.unload(PRICE)
+    stage.under_way.clear()
+    with pytest.raises(StatusError, match="it was unloaded, or removed, meanwhile"):
+        ask(stage.control)
+    assert stage.routing() == Routing(needed=False)
+
+
+def test_the_end_of_a_trial_is_no_look(stage: Stage) -> None:
+    """Whoever removes a folder and puts it back has one interval for it, whatever ends meanwhile."""
+    stage.add(1, name="topic")
+    stage.control.start()
+    stage.under_way.add(2)
+    stage.add(2)
+    stage.look()
+    stage.remove("topic")
+    stage.look(1)
+    stage.under_way.clear()
+    stage.control.hear()
+    assert stage.routing().default == 2
+    assert stage.routing("topic").default == 1
+
+
+def test_what_waits_for_its_trial_is_read_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.control.start()
+    stage.under_way.add(2)
+    stage.add(2)
+    reads = []
+    read = disk.read
+    monkeypatch.setattr(disk, "read", lambda *arguments: reads.append(arguments) or read(*arguments))
+    stage.look(6)
+    assert len(reads) == 1
+
+
+def test_what_a_worker_lacks_is_mended(stage: Stage) -> None:
+    stage.control.start()
+    assert not stage.control.mend()
+    stage.fleet.lacking[PRICE, 1] = "it was not there"
+    assert stage.control.index() == [Entry(PRICE, "1", "READY", "some workers lack it: it was not there")]
+    stage.fleet.failing.add(1)
+    assert stage.control.mend(), "not yet"
+    stage.fleet.failing.clear()
+    before = stage.fleet.commits
+    assert not stage.control.mend()
+    assert stage.fleet.commits == before + 1
 
 
 def test_a_trial_under_way_keeps_no_other_model_waiting(stage: Stage) -> None:

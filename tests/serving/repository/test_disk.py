@@ -148,11 +148,13 @@ def test_a_manifest_nested_without_end_is_refused(tmp_path: Path, folder: Path) 
         ({"format": 2}, "model.json: Invalid enum value 2 - at `$.format`"),
         (
             {"name": "topic"},
-            "model.json is of topic version 1, but lies in house_price/1: rename the folder, or change name and version there",
+            "model.json is of topic version 1, but lies in house_price/1: "
+            "rename the folder, or change name and version there",
         ),
         (
             {"version": 2},
-            "model.json is of house_price version 2, but lies in house_price/1: rename the folder, or change name and version there",
+            "model.json is of house_price version 2, but lies in house_price/1: "
+            "rename the folder, or change name and version there",
         ),
         ({"version": "1"}, "model.json: Expected `int`, got `str` - at `$.version`"),
         ({"files": {}}, "model.json: files: model.onnx is missing"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from serving.repository.disk import LoadError
-from serving.repository.trials import Trials
+from serving.repository.trials import FRESH_SECONDS, Trials
 
 PATIENCE = 30.0
 FOLDER = Path("models/topic/1")
@@ -19,7 +19,8 @@ class Bench:
         self.ran: list[str] = []
         self._ends: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self.trials = Trials(self._run)
+        self.now = 0.0
+        self.trials = Trials(self._run, lambda: self.now)
         self.trials.ended = lambda: self._ended.put(None)
 
     def _run(self, folder: Path, name: str, version: int, digest: str) -> None:
@@ -77,3 +78,13 @@ def test_they_are_run_one_after_the_other() -> None:
     bench.end()
     bench.end()
     assert bench.ran == ["a", "b", "c"]
+
+
+def test_what_nobody_waited_for_is_not_told_to_who_comes_later() -> None:
+    bench = Bench()
+    bench.ask("a")
+    bench.end(LoadError("load_error", "no memory", lasting=False))
+    bench.now += FRESH_SECONDS
+    assert bench.ask("a") is False
+    bench.end()
+    assert bench.ask("a") is True

@@ -8,7 +8,9 @@ from typing import Any, cast
 import pytest
 
 from serving.repository import watch
-from serving.repository.control import Control, NotYetError
+from serving.repository.control import Control
+from serving.repository.later import NotYetError
+from serving.repository.state import Model
 from serving.repository.watch import Watch
 from serving.status import Code, StatusError
 
@@ -31,6 +33,12 @@ class Scripted:
         self.did.put("try out")
         self.untried -= 1
         return self.untried >= 0
+
+    def hear(self) -> None:
+        self.did.put("hear")
+
+    def mend(self) -> bool:
+        return False
 
     def next(self) -> str:
         return self.did.get(timeout=PATIENCE)
@@ -92,7 +100,7 @@ def test_what_depends_on_a_trial_is_answered_when_it_is_over() -> None:
     scripted = Scripted()
     watched = Watch(cast("Control", scripted))
     ask(watched, lambda _: None)
-    tries = iter([NotYetError(), NotYetError(), None])
+    tries = iter([NotYetError(Model()), NotYetError(Model()), None])
     tried: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def load(_: Control) -> str:
@@ -113,7 +121,7 @@ def test_what_depends_on_a_trial_is_answered_when_it_is_over() -> None:
 
 def test_who_asks_or_waits_at_the_end_is_told_that_it_is() -> None:
     def not_yet(_: Control) -> None:
-        raise NotYetError
+        raise NotYetError(Model())
 
     watched = Watch(cast("Control", Scripted()))
     ask(watched, lambda _: None)
@@ -127,10 +135,10 @@ def test_who_asks_or_waits_at_the_end_is_told_that_it_is() -> None:
         assert error.code is Code.UNAVAILABLE
 
 
-def test_the_end_of_a_trial_is_a_reason_to_look() -> None:
+def test_the_end_of_a_trial_is_heard_of() -> None:
     scripted = Scripted()
     watched = Watch(cast("Control", scripted), poll_seconds=1000.0)
     ask(watched, lambda _: None)
     watched.trial_ended()
-    assert {scripted.next(), scripted.next()} == {"look", "try out"}
+    assert [scripted.next(), scripted.next()] == ["hear", "try out"]
     watched.stop()

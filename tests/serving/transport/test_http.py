@@ -444,13 +444,16 @@ async def test_a_client_that_goes_is_told_of() -> None:
         assert len(rig.app.asked) == 1, "what waited behind it is not begun"
 
 
+@pytest.mark.parametrize("offer", [b"upgrade: websocket\r\n", b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"])
 @on_each_loop
-async def test_upgrades_are_not_made() -> None:
+async def test_offers_to_upgrade_are_passed_over(offer: bytes) -> None:
+    """Some clients make them with every request, to see whether there is HTTP/2."""
     async with serving() as rig:
         wire = await rig.connect()
-        answer = await wire.ask(HEAD + b"connection: upgrade\r\nupgrade: websocket\r\n\r\n")
-        assert (answer.status, answer.body) == (200, b"/ 0")
-        assert await wire.ended() == b""
+        head = b"POST / HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\n" + offer + b"content-length: 21\r\n\r\n"
+        for _ in range(2):
+            answer = await wire.ask(head + b"abc\r\nupgrade: abc\r\n12")
+            assert (answer.status, answer.body) == (200, b"/ 21")
 
 
 @on_each_loop
