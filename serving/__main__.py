@@ -61,6 +61,9 @@ def _serve(options: argparse.Namespace) -> int:
     # Until the server listens to them itself: nothing is lost yet, and a container's first process has no default.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))  # an exception would surface within some import
+    from serving.memory import share_one_heap
+
+    share_one_heap()
     import uvloop
 
     from serving import logs

@@ -19,6 +19,21 @@ SLACK_BYTES = 64 * 1024 * 1024
 _STATM = Path("/proc/self/statm")
 
 
+_M_ARENA_MAX = -8
+"""Of mallopt(3)."""
+
+
+def share_one_heap() -> None:
+    """Have all threads allocate from one heap, which is best called before there are any.
+
+    The C library gives each thread a heap of its own, and whatever a thread that loads models leaves there is of no use
+    to the others. Here threads hardly allocate at the same time: the interpreter has one of them run at once.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 1)
+
+
 async def give_back(changed: asyncio.Event) -> None:
     """Trim every now and then, and whenever models `changed`, for as long as the server lives."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -9,6 +9,7 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
+from serving.courtesy import gently
 from serving.transport.interface import TransportError
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
@@ -52,7 +53,8 @@ class Probes:
     def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         if path == "/metrics":
-            answer: Iterable[bytes] = self._metrics(environ, start_response)
+            with gently():  # it is some milliseconds' work
+                answer: Iterable[bytes] = self._metrics(environ, start_response)
             return answer
         name = {"/health/live": "liveness", "/health/ready": "readiness", "/health/startup": "startup"}.get(path)
         if name is None:

@@ -1,24 +1,13 @@
 """The fleet of one: the models of this very process, committed on its event loop."""
 
 import asyncio
-import contextlib
-import os
-import sys
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 
+from serving.courtesy import gently
 from serving.repository.models import Models
 from serving.repository.routing import Routing, Wanted
 from serving.repository.version import Prepared
-
-SWITCH_SECONDS = 0.0005
-"""After which the thread that loads a model lets the event loop go on, instead of Python's 5 ms: that would be seen in
-the latency of every request meanwhile."""
-
-
-NICE = 10
-"""Once requests are served, a thread that loads models has a tenth of the weight of one that answers (sched(7))."""
 
 
 class Local:
@@ -52,20 +41,3 @@ class Local:
 
         self._loop.call_soon_threadsafe(change)
         done.result()
-
-
-def step_back() -> None:
-    """Let the calling thread's work wait for that of others, from now on: there is no way back without privileges."""
-    with contextlib.suppress(OSError, AttributeError):  # it is a courtesy
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-
-
-@contextlib.contextmanager
-def gently() -> Iterator[None]:
-    """Work on the calling thread that others, which serve, hardly notice."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(min(interval, SWITCH_SECONDS))
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(interval)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from serving.courtesy import LAST_NICE, step_back
 from serving.repository.disk import LoadError
 
 MAX_REMEMBERED = 1024
@@ -54,6 +55,7 @@ class Trials:
         return False
 
     def _work(self) -> None:
+        step_back(LAST_NICE)  # as its children do from their very beginning
         while True:
             folder, name, version, digest = self._wanted.get()
             result: LoadError | None = None

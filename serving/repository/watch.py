@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from serving.courtesy import gently, step_back
 from serving.repository.control import Control
 from serving.repository.later import NotYetError
-from serving.repository.local import step_back
 from serving.status import Code, StatusError
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,8 @@ class Watch:
                 job = timed[until]
             if job is None:
                 break
-            job()
+            with gently():
+                job()
         for _, done in self._waiting:
             done(_ending())
 

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 LAYERS = (
-    ("serving.status",),
+    ("serving.status", "serving.courtesy"),
     ("serving.package",),
     ("serving.engine",),
     ("serving.instruments", "serving.statistics"),

@@ -8,7 +8,8 @@ from typing import cast
 
 import pytest
 
-from serving.repository.local import SWITCH_SECONDS, Local
+from serving.courtesy import SWITCH_SECONDS
+from serving.repository.local import Local
 from serving.repository.models import Models
 from serving.repository.routing import Routing, Wanted
 from serving.repository.version import Prepared
