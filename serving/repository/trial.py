@@ -138,7 +138,7 @@ def _run(job: bytes, patience: float) -> tuple[int | None, bytes, str]:
         stderr=subprocess.PIPE,
         cwd="/",
         env=environment,
-        start_new_session=True,
+        process_group=0,  # not a session: that would have its own share of the processor, however it steps back
     ) as process:
         try:
             assert process.stdin is not None  # noqa: S101 - it is a pipe
