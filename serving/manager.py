@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import math
 from collections.abc import Callable
 from functools import partial
@@ -21,8 +20,6 @@ from serving.repository.trials import Trials
 from serving.repository.watch import Watch
 from serving.statistics import Statistics
 from serving.status import StatusError, fault
-
-log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -90,11 +87,7 @@ class Manager:
             else:
                 done.set_exception(error)
 
-        def post(error: BaseException | None) -> None:
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(finish, error)
-
-        self._watch.ask(partial(start, self._settings), post)
+        self._watch.ask(partial(start, self._settings), partial(self._post, finish))
         await done
 
     def ready(self) -> None:
@@ -117,11 +110,11 @@ class Manager:
         self._loop.call_soon(done, statistics(self._metrics, wanted))
 
     def _ask(self, what: str, work: Callable[[Control], Result], done: Callable[[Any], None]) -> None:
-        def answer(result: Result | BaseException) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
-                self._loop.call_soon_threadsafe(done, result_or_status(what, result))
+        self._watch.ask(work, lambda result: self._post(done, result_or_status(what, result)))
 
-        self._watch.ask(work, answer)
+    def _post(self, done: Callable[[Any], None], result: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
+            self._loop.call_soon_threadsafe(done, result)
 
 
 def result_or_status(what: str, result: Any) -> Any:

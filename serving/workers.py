@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYetError
-from typing import Any, TypeVar
+from typing import Any
 
 from prometheus_client import Metric
 
@@ -23,8 +23,6 @@ from serving.repository.version import Prepared
 from serving.statistics import Statistics
 
 log = logging.getLogger(__name__)
-
-Result = TypeVar("Result")
 
 Key = tuple[str, int]
 """Name of a model, and a version."""

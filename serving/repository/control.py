@@ -113,7 +113,7 @@ class Control:
 
     def mend(self) -> bool:
         """Have those load what is served who could not when they came; whether some still lack something."""
-        for (name, number), _ in list(self._fleet.lacking.items()):
+        for name, number in list(self._fleet.lacking):
             model = self._models.get(name)
             if model is None or not model.ready(number):
                 continue

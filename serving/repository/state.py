@@ -78,7 +78,7 @@ class Model:
     @property
     def held(self) -> set[int]:
         """Versions that keep their names until those which are to have them are there."""
-        missing = [label for label, number in self.policy.labels.items() if not self.ready(number)]
+        missing = self.waiting()
         before = {self.routing.labels.get(label) for label in missing}
         if STABLE in missing:
             before.add(self.routing.default)

@@ -1,7 +1,9 @@
 """Versions that come and go under load, on real servers: nobody's call fails, and nothing wrong is ever served."""
 
 import asyncio
+import queue
 import shutil
+import threading
 import time
 import urllib.request
 from collections import Counter
@@ -9,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import onnx
+import psutil
 import pytest
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
@@ -16,7 +19,7 @@ from tritonclient.utils import InferenceServerException
 from serving.client import AsyncPredictionClient, PredictionClient
 from tests.end_to_end.server import ServerProcess
 from tests.end_to_end.test_workers import workers
-from tests.serving.packages import change_graph, copy, double_prices, edit
+from tests.serving.packages import change_graph, copy, copy_endless, double_prices, edit
 
 HOUSE = {"rooms": 6, "lower_status": 5}
 REVIEW = "a masterpiece, wonderful"
@@ -193,6 +196,42 @@ def test_models_are_loaded_and_unloaded_by_request(explicit: ServerProcess, mode
         assert client.is_server_ready()
         with pytest.raises(InferenceServerException, match="model 'weather' is not in the repository"):
             client.load_model("weather")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_load_that_waits_for_a_trial_holds_up_no_end(models: Path, kind: str) -> None:
+    publish(models, "topic", 1)
+    flags = ("--model-control", "explicit", "--load-models", "topic", "--drain-seconds", "60", *KINDS[kind])
+    copy_endless(models.parent / "endless").rename(models / "house_price" / "2")
+    edit(models / "house_price" / "2", lambda manifest: manifest.update(version=2))
+    with ServerProcess("--models", str(models), *flags) as server:
+        server.wait_ready()
+        outcome: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+        def load() -> None:
+            with triton.InferenceServerClient(server.address) as client:
+                try:
+                    client.load_model("house_price")
+                    outcome.put("loaded")
+                except InferenceServerException as error:
+                    outcome.put(str(error.status()))
+
+        loading = threading.Thread(target=load)
+        loading.start()
+        until(lambda: any("serving.repository.trial" in " ".join(p.cmdline()) for p in children(server)))
+        assert entries(server, "topic")["1"][0] == "READY", "control answers meanwhile"
+        server.terminate()
+        asked = time.monotonic()
+        assert server.exit_code() == 0
+        assert time.monotonic() - asked < 20, "the trial alone takes longer"
+        loading.join(PATIENCE)
+        assert outcome.get(timeout=PATIENCE) == "StatusCode.UNAVAILABLE"
+
+
+def children(server: ServerProcess) -> list[psutil.Process]:
+    return [
+        p for p in psutil.Process(server.process.pid).children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE
+    ]
 
 
 def test_statistics_are_those_of_all_workers(models: Path) -> None:

@@ -15,7 +15,7 @@ from serving.api.inference.tensors import Tensor
 from serving.engine.request import Outputs, Rows
 from serving.package.manifest import OutputSpec
 from serving.repository.version import Version
-from serving.status import StatusError, invalid, shown
+from serving.status import invalid, shown
 
 KNOWN_WORDS = "known_words"
 """The output of a text model that tells whether the language drifts."""
@@ -164,15 +164,3 @@ def _by_position(given: Sequence[Tensor], version: Version) -> list[tensors.Inpu
                 f"{manifest.name} version {version.label} needs {len(known)}, got {len(found)}"
             )
     return [found[spec.name] for spec in manifest.inputs]
-
-
-__all__ = [
-    "InferForm",
-    "InferRequest",
-    "InferResult",
-    "OutputTensor",
-    "RequestedOutput",
-    "StatusError",
-    "Tensor",
-    "wanted",
-]

@@ -341,6 +341,22 @@ async def test_what_was_prepared_is_served_only_if_it_is_what_is_meant(tmp_path:
     await swap.models.close()
 
 
+async def test_what_takes_another_ones_place_is_listed_alone(tmp_path: Path) -> None:
+    swap = Swap(tmp_path)
+    edit(tmp_path / "house_price" / "1", lambda manifest: manifest.update(task="binary-classification"))
+    swap.look()
+
+    def listed(task: str) -> float | None:
+        return value(swap.metrics, "triptych_model_info", model="house_price", version="1", provider=CPU, task=task)
+
+    assert (listed("regression"), listed("binary-classification")) == (None, 1)
+    shutil.rmtree(tmp_path / "house_price" / "1")
+    copy(tmp_path, "topic")
+    swap.look()
+    assert listed("binary-classification") is None
+    await swap.models.close()
+
+
 async def test_a_package_that_changed_since_its_trial_is_refused(tmp_path: Path) -> None:
     swap = Swap(tmp_path)
     folder = copy(tmp_path, version=2)

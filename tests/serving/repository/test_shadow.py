@@ -5,12 +5,14 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
 from protos.prediction.v1 import prediction_pb2 as pb
 from serving.engine.batcher import Limits
 from serving.metrics import SHADOW_OUTCOMES, Metrics
+from serving.repository.shadow import Shadow
 from tests.serving.api.desk import HOUSE, Desk
 from tests.serving.packages import SMALL, change_graph, controlled, copy, edit, new_models, value
 
@@ -141,6 +143,14 @@ async def test_a_candidate_that_fails_is_counted(same: Path) -> None:
     rehearsal.models.served[PRICE][2].engine._runner = None
     await rehearsal.ask()
     assert await rehearsal.rows() == {"failed": 2}
+
+
+async def test_infinities_are_compared_without_a_warning(same: Path) -> None:
+    rehearsal = Rehearsal(same, 1.0)
+    shadow = rehearsal.models.served[PRICE][1].shadow
+    assert isinstance(shadow, Shadow)
+    shadow._compare([np.array([[np.inf], [1.0]])], [np.array([[np.inf], [2.0]])])
+    assert await rehearsal.rows() == {"agreed": 1, "differed": 1}
 
 
 def other_inputs(folder: Path) -> None:
