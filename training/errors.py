@@ -17,6 +17,10 @@ class ExportError(TrainingError):
     """A network that can't be made into a package, or a package that doesn't do what its network does."""
 
 
+class GateError(TrainingError):
+    """A network that is significantly worse than the package that it would take over from."""
+
+
 def one_line(error: Exception) -> str:
     """What a library says of a failure, without line breaks and without colours."""
     return " ".join(_COLOURS.sub("", str(error)).split())

@@ -11,6 +11,7 @@ from serving.package.manifest import MANIFEST, MODEL, Manifest, Tolerance, parse
 from serving.package.text import flatten
 from training.data import Array, Data, Inputs, Sequences, load
 from training.errors import ExportError, TrainingError
+from training.measure.outputs import closeness, correct
 from training.models import RECIPES, Network, Recipe
 from training.text import rebuild
 
@@ -20,8 +21,9 @@ PROVIDER = "CPUExecutionProvider"
 Feeds = dict[str, Array]
 
 
-def predict(network: Network, x: Inputs) -> Array:
-    """float32 [len(x), outputs]: a reference network's outputs, computed `PREDICT_ROWS` at a time."""
+def predict(recipe: Recipe, network: Network, x: Inputs) -> Array:
+    """float32 [len(x), outputs]: a recipe's network's outputs, computed `PREDICT_ROWS` at a time."""
+    x = recipe.encode(x)
     # Called directly: for a last batch of its own size, predict_on_batch would compile the network again.
     return np.concatenate([np.asarray(network(x.batch(rows), training=False)) for rows in _batches(len(x))])
 
@@ -34,8 +36,12 @@ def score(recipe: Recipe, predictions: Array, targets: Array) -> dict[str, float
     if recipe.task == "regression":
         errors = predictions[:, 0].astype(np.float64) - targets
         return {"mae": float(np.abs(errors).mean()), "mse": float(np.square(errors).mean())}
-    guesses = predictions[:, 0] > 0.5 if recipe.task == "binary-classification" else predictions.argmax(axis=1)
-    return {"accuracy": float((guesses == targets).mean())}
+    return {"accuracy": float(per_sample(recipe, predictions, targets).mean())}
+
+
+def per_sample(recipe: Recipe, predictions: Array, targets: Array) -> Array:
+    """float64 [N], higher is better: 1 where the class is right and 0 where it is not; minus the absolute error."""
+    return closeness(predictions, targets) if recipe.task == "regression" else correct(predictions, targets)
 
 
 def open_session(model: Path | bytes) -> ort.InferenceSession:

@@ -11,10 +11,14 @@ import tensorflow as tf
 
 from training.data import Array, Data, Inputs, Table
 from training.evaluate import predict, score
-from training.models import Network, Recipe, build
+from training.models import Network, Recipe
 
 Report = Callable[[str, int, int, dict[str, float]], None]
-"""Told after each epoch: the stage, the epochs done, the epochs in all, and the epoch's training loss and metric."""
+"""Told after each epoch: the stage, the epochs done, the epochs in all, and the epoch's figures: training loss and
+metric and, where samples are held out, the same on those, under names that begin with `val_`."""
+
+HeldOut = tuple[Inputs, Array]
+"""Inputs and targets that a network is measured on after each epoch, and never trained on."""
 
 
 @dataclass(frozen=True)
@@ -30,24 +34,35 @@ class Fitted:
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Batches in a new seeded order each epoch, encoded one at a time: the dense data set is never whole in memory."""
+    """Batches of samples, encoded one at a time: the dense data set is never whole in memory.
 
-    def __init__(self, x: Inputs, y: Array, batch_size: int, seed: int) -> None:
+    In a new seeded order each epoch, or in the samples' own where there is no seed.
+    """
+
+    def __init__(self, recipe: Recipe, x: Inputs, y: Array, seed: int | None) -> None:
         super().__init__(workers=1)
-        self._x, self._y, self._batch_size = x, y, batch_size
-        self._random = np.random.default_rng(seed)
-        self._order = self._random.permutation(len(y))
+        self._recipe, self._x, self._y = recipe, x, y
+        self._random = None if seed is None else np.random.default_rng(seed)
+        self._means = x.values.mean(axis=0) if isinstance(x, Table) and recipe.missing else None
+        self.on_epoch_end()
 
     def __len__(self) -> int:
-        return -(-len(self._y) // self._batch_size)
+        return -(-len(self._y) // self._recipe.batch_size)
 
     def __getitem__(self, batch: int) -> tuple[Array, Array]:
-        rows = self._order[batch * self._batch_size : (batch + 1) * self._batch_size]
-        return self._x.batch(rows), self._y[rows]
+        size = self._recipe.batch_size
+        rows = self._order[batch * size : (batch + 1) * size]
+        x, y = self._x.batch(rows), self._y[rows]
+        if self._random is not None and self._means is not None:
+            x = np.where(self._random.random(x.shape) < self._recipe.missing, self._means, x)
+        if self._recipe.one_hot:
+            y = np.eye(self._recipe.outputs, dtype=np.float32)[y]
+        return x, y
 
     def on_epoch_end(self) -> None:
         """Called by Keras after each epoch."""
-        self._order = self._random.permutation(len(self._y))
+        count = len(self._y)
+        self._order = np.arange(count) if self._random is None else self._random.permutation(count)
 
 
 def make_deterministic(seed: int) -> None:
@@ -61,17 +76,21 @@ def make_deterministic(seed: int) -> None:
     keras.utils.set_random_seed(seed)
 
 
-def train(recipe: Recipe, x: Inputs, y: Array, stage: str, report: Report) -> Network:
-    """A new network trained on `x` and `y` for all of the recipe's epochs."""
+def train(recipe: Recipe, x: Inputs, y: Array, stage: str, report: Report, held_out: HeldOut | None = None) -> Network:
+    """A new network trained on `x` and `y` for all of the recipe's epochs, measured on `held_out` after each."""
     # Seeded for each network, so that none depends on how many were made before it.
     make_deterministic(recipe.seed)
-    network = build(recipe, x if isinstance(x, Table) else None)
+    network = recipe.network(x, y)
+    x = recipe.encode(x)
+    if held_out is not None:
+        held_out = (recipe.encode(held_out[0]), held_out[1])
 
     def on_epoch_end(epoch: int, logs: dict[str, Any]) -> None:
         report(stage, epoch + 1, recipe.epochs, {name: float(value) for name, value in logs.items()})
 
     network.fit(
-        Batches(x, y, recipe.batch_size, recipe.seed),
+        Batches(recipe, x, y, recipe.seed),
+        validation_data=None if held_out is None else Batches(recipe, *held_out, seed=None),
         epochs=recipe.epochs,
         shuffle=False,  # Batches shuffles samples; this would shuffle whole batches
         verbose=0,
@@ -104,6 +123,7 @@ def validate(recipe: Recipe, x: Inputs, y: Array, report: Report) -> tuple[dict[
     for number, held_out in enumerate(parts, start=1):
         stage = f"fold {number}/{len(parts)}" if recipe.folds else "validation"
         rest = np.setdiff1d(rows, held_out)
-        network = train(recipe, x.take(rest), y[rest], stage, report)
-        scores.append(score(recipe, predict(network, x.take(held_out)), y[held_out]))
+        unseen = x.take(held_out)
+        network = train(recipe, x.take(rest), y[rest], stage, report, (unseen, y[held_out]))
+        scores.append(score(recipe, predict(recipe, network, unseen), y[held_out]))
     return {name: float(np.mean([each[name] for each in scores])) for name in scores[0]}, protocol

@@ -1,27 +1,23 @@
-"""One model's fit or export, in a process of its own, so that its peak memory and its TensorFlow state are its own."""
+"""One model's fit or export, from the data set to the package on disk and the run's record."""
 
-import contextlib
-import multiprocessing
-import os
-import signal
 import time
-from dataclasses import asdict, dataclass
-from multiprocessing.connection import Connection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serving.package.manifest import MODEL, digest
+from training import runs
 from training.data import Data, load
-from training.errors import TrainingError
 from training.models import Network, Recipe
-from training.package import target, write
+from training.packaging.package import target, write
+from training.packaging.saved import load_network, save_network
 from training.progress import Display
 from training.provenance import peak_memory, run_json
 from training.quiet import silent_stderr
-from training.saved import load_network, save_network
 
 if TYPE_CHECKING:
-    from training.export import Training
+    from training.gate import Verdict
+    from training.packaging.export import Training
 
 
 @dataclass(frozen=True)
@@ -37,6 +33,8 @@ class Job:
     """A saved network to export; None means fit one."""
     save_network: Path | None = None
     """A folder that the fitted network is saved to, too."""
+    runs: Path | None = None
+    """The folder of run records; None means none is written."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,8 @@ class Outcome:
     recipe: Recipe
     package: Path
     test: dict[str, float]
+    gate: str
+    """How it compares with the version before it."""
     model_bytes: int
     sha256: str
     same_as_before: bool | None
@@ -53,93 +53,78 @@ class Outcome:
     training_seconds: float | None
     wall_seconds: float
     peak_memory_bytes: int
+    run: Path | None
+    """The run's folder, where there is one."""
 
 
-def run_in_own_process(job: Job) -> Outcome:
-    """Run `job` in a new process and wait for it; Ctrl-C is passed on, and waits for the process to tidy up.
+@dataclass
+class _Log:
+    """Takes reports: shows them, and keeps them for the record."""
 
-    Raises:
-        TrainingError: the job failed, with its reason.
-        KeyboardInterrupt: it was interrupted; nothing half-written is left.
-    """
-    # spawn, not fork: TensorFlow's threads don't survive a fork, and a fork would inherit this process's memory.
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(job, sender))
-    process.start()
-    sender.close()
-    try:
-        result: Outcome | TrainingError | KeyboardInterrupt = receiver.recv()
-    except EOFError:
-        process.join()
-        raise TrainingError(f"{job.recipe.name}: its process ended early, exit code {process.exitcode}") from None
-    except KeyboardInterrupt:
-        # A terminal has sent it the signal already; `kill -INT` on this process alone has not.
-        if process.pid is not None and process.is_alive():
-            os.kill(process.pid, signal.SIGINT)
-        raise
-    finally:
-        process.join()
-    if isinstance(result, Outcome):
-        return result
-    raise result
+    display: Display
+    epochs: list[runs.Epoch] = field(default_factory=list)
 
-
-def _child(job: Job, sender: Connection) -> None:
-    def interrupt(*_: Any) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough: a second would cut the tidying short
-        raise KeyboardInterrupt
-
-    result: Outcome | TrainingError | KeyboardInterrupt
-    try:
-        signal.signal(signal.SIGINT, interrupt)
-        result = run(job)
-    except (TrainingError, KeyboardInterrupt) as error:
-        result = error
-    with contextlib.suppress(BrokenPipeError):  # the parent was interrupted and no longer listens
-        sender.send(result)
+    def __call__(self, stage: str, done: int, of: int, figures: dict[str, float]) -> None:
+        self.display.epoch(stage, done, of, figures)
+        self.epochs.append(runs.Epoch(stage, done, of, figures))
 
 
 def run(job: Job) -> Outcome:
-    """Fit, or load, the network of `job`, and write its package."""
+    """Fit, or load, the network of `job`, hold it to the version before it, and publish its package.
+
+    Raises:
+        TrainingError: the data, the network or the folder is not as it should be; the message says how.
+    """
     started = time.perf_counter()
     recipe = job.recipe
     folder = target(job.out, recipe.name, job.version, job.force)  # refused before the work, not after
     with Display(recipe.name) as display:
+        log = _Log(display)
         # Data first: reading it takes the most memory, and TensorFlow then reuses what it gave back.
         data = load(recipe.dataset, job.data)
         display.say(f"{len(data.y_train):,} training and {len(data.y_test):,} test samples")
         with silent_stderr():
             import tensorflow  # noqa: F401
 
-        from training.export import export
+        from training.evaluate import predict
+        from training.gate import judge
+        from training.packaging.export import export
 
-        network, training, training_seconds = _network(job, data, display)
-        display.say("exporting, and holding the graph to Keras on the whole test set")
-        exported = export(recipe, data, network, int(folder.name), training)
+        network, training, training_seconds = _network(job, data, log)
+        predictions = predict(recipe, network, data.x_test)
+        verdict = judge(recipe, data, predictions, folder, job.force)
+        display.say(f"exporting, and holding the graph to Keras on the whole test set; {verdict}")
+        exported = export(recipe, data, network, predictions, int(folder.name), _forced(training, verdict))
     if job.save_network is not None:
         save_network(network, job.save_network / f"{recipe.name}.keras")
     before = digest(folder / MODEL) if (folder / MODEL).exists() else None
     wall_seconds = time.perf_counter() - started
     write(folder, {**exported.files, "run.json": run_json(training_seconds, wall_seconds)})
     after = digest(folder / MODEL)
-    return Outcome(
+    outcome = Outcome(
         recipe=recipe,
         package=folder,
         test=exported.test,
+        gate=str(verdict),
         model_bytes=after.bytes,
         sha256=after.sha256,
         same_as_before=None if before is None else before == after,
         training_seconds=training_seconds,
         wall_seconds=wall_seconds,
         peak_memory_bytes=peak_memory(),
+        run=None if job.runs is None else runs.folder(job.runs, recipe.name, recipe.variant, recipe.seed),
     )
+    if outcome.run is not None:
+        from training.recording import record
+
+        record(outcome.run, outcome, data, predictions, training, log.epochs)
+    return outcome
 
 
-def _network(job: Job, data: Data, display: Display) -> tuple[Network, "Training", float | None]:
+def _network(job: Job, data: Data, log: _Log) -> tuple[Network, "Training", float | None]:
     """The network that `job` asks for, what is known of its training, and the seconds that took."""
-    from training.export import Training
     from training.fit import fit, make_deterministic
+    from training.packaging.export import Training
 
     recipe = job.recipe
     origin: dict[str, Any]
@@ -148,7 +133,13 @@ def _network(job: Job, data: Data, display: Display) -> tuple[Network, "Training
         network = load_network(job.network)
         origin = {"network_sha256": digest(job.network).sha256}
         return network, Training({}, "none, the network was saved earlier", origin), None
-    fitted = fit(recipe, data, display.epoch)
-    chosen = ("hidden", "activation", "optimizer", "loss", "epochs", "batch_size")
-    origin = {"seed": recipe.seed, "hyperparameters": {name: asdict(recipe)[name] for name in chosen}}
+    fitted = fit(recipe, data, log)
+    origin = {"recipe": recipe.variant, "seed": recipe.seed, "hyperparameters": recipe.hyperparameters}
     return fitted.network, Training(fitted.validation, fitted.protocol, origin), fitted.training_seconds
+
+
+def _forced(training: "Training", verdict: "Verdict") -> "Training":
+    """`training`, with the verdict that was overridden in its provenance, if one was."""
+    if not verdict.forced:
+        return training
+    return replace(training, provenance={**training.provenance, "forced": str(verdict)})

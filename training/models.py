@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from serving.package.manifest import Task
-from training.data import BOSTON_HOUSING, IMDB, MNIST, NUM_WORDS, REUTERS, Dataset, Table
+from training.data import BOSTON_HOUSING, IMDB, MNIST, NUM_WORDS, REUTERS, Array, Dataset, Inputs, Table
 
 Network = Any
 """A `keras.Model`; Keras ships no types."""
@@ -48,11 +48,45 @@ class Recipe:
     """Height and width of the grey images that the samples are, where they are images."""
     optimizer: str = "rmsprop"
     seed: int = SEED
+    variant: str = "book"
+    """What this recipe is called among those for the same model."""
+    hidden_activation: str = "relu"
+    l1: float = 0.0
+    """Penalty on the absolute values of the hidden layers' kernels, added to the loss."""
+    l2: float = 0.0
+    """Penalty on their squares."""
+    dropout: float = 0.0
+    """Share of each hidden layer's outputs that training drops."""
+    normalise: bool = True
+    """Whether numbers are scaled to mean 0 and variance 1 before the first layer."""
+    missing: float = 0.0
+    """Share of the features that training takes for absent, others in each batch."""
 
     @property
     def is_text(self) -> bool:
         """Whether samples are texts; else they are numbers."""
         return self.dataset.word_index is not None
+
+    def encode(self, x: Inputs) -> Inputs:
+        """The samples `x` in the form in which the network takes them, batch by batch."""
+        return x
+
+    def network(self, x: Inputs | None = None, y: Array | None = None) -> Network:
+        """The untrained, compiled network; `x` and `y` are the training samples, where it begins with what they say."""
+        return build(self, x)
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """What the network and its training are made from; of what most recipes leave alone, only what this changes."""
+        always = ("hidden", "activation", "optimizer", "loss", "epochs", "batch_size")
+        sometimes = ("hidden_activation", "l1", "l2", "dropout", "normalise", "missing")
+        changed = (name for name in sometimes if getattr(self, name) != getattr(type(self), name))
+        return {name: getattr(self, name) for name in (*always, *changed)}
+
+    @property
+    def one_hot(self) -> bool:
+        """Whether the loss takes a target as a row with a one in its class's column, and not as the class's number."""
+        return self.loss == "categorical_crossentropy"
 
     @property
     def sample(self) -> tuple[int, ...]:
@@ -160,26 +194,29 @@ WHITE = 255
 """The largest grey value."""
 
 
-def build(recipe: Recipe, table: Table | None = None) -> Network:
+def build(recipe: Recipe, x: Inputs | None = None) -> Network:
     """The untrained, compiled network of `recipe`.
 
     float32 [N, features] in, or uint8 [N, height, width] where samples are images; float32 [N, outputs] out.
 
     Args:
         recipe: which one.
-        table: the training samples whose mean and variance scale the features; not used for multi-hot input and for
-            images.
+        x: the training samples; the mean and the variance of numbers scale the features. Not used for texts and images.
     """
     import keras
 
     layers: list[Any] = [keras.Input(recipe.sample, dtype="uint8" if recipe.image else "float32")]
     if recipe.image:
         layers += [keras.layers.Rescaling(1 / WHITE), keras.layers.Flatten()]
-    elif table is not None:
+    elif isinstance(x, Table) and recipe.normalise:
         scaling = keras.layers.Normalization()
-        scaling.adapt(table.values)
+        scaling.adapt(x.values)
         layers.append(scaling)
-    layers += [keras.layers.Dense(units, activation="relu") for units in recipe.hidden]
+    for units in recipe.hidden:
+        penalty = keras.regularizers.L1L2(recipe.l1, recipe.l2) if recipe.l1 or recipe.l2 else None
+        layers.append(keras.layers.Dense(units, activation=recipe.hidden_activation, kernel_regularizer=penalty))
+        if recipe.dropout:
+            layers.append(keras.layers.Dropout(recipe.dropout))
     layers.append(keras.layers.Dense(recipe.outputs, activation=recipe.activation))
     network = keras.Sequential(layers, name=recipe.name)
     network.compile(optimizer=recipe.optimizer, loss=recipe.loss, metrics=[recipe.metric])

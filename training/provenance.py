@@ -14,8 +14,8 @@ from pathlib import Path
 def code() -> str:
     """SHA-256 over this package's sources: unlike a commit, it can be known before the package is committed."""
     sources = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        sources.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        sources.update(path.relative_to(Path(__file__).parent).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return f"sha256:{sources.hexdigest()}"
 
 

@@ -9,11 +9,11 @@ import pytest
 
 from training import fit as module
 from training.data import Array, Data, Table, load
-from training.evaluate import evaluate
-from training.export import Training, export
+from training.evaluate import evaluate, predict
 from training.fit import Batches, fit, train, validate
-from training.models import DIGITS, Recipe
-from training.package import write
+from training.models import DIGITS, HOUSE_PRICE, Recipe
+from training.packaging.export import Training, export
+from training.packaging.package import write
 
 from .conftest import Tiny
 
@@ -25,6 +25,9 @@ def house(tiny: Tiny) -> tuple[Recipe, Data]:
 
 
 def silent(*_: object) -> None: ...
+
+
+TEN = dataclasses.replace(HOUSE_PRICE, batch_size=4)
 
 
 def numbers(count: int) -> Table:
@@ -40,13 +43,13 @@ def epoch(batches: Batches) -> list[float]:
 
 
 def test_an_epoch_is_every_sample_once_in_a_new_order() -> None:
-    batches = Batches(numbers(10), np.arange(10), 4, seed=0)
+    batches = Batches(TEN, numbers(10), np.arange(10), seed=0)
     first, second = epoch(batches), epoch(batches)
     assert [len(batches[number][1]) for number in range(len(batches))] == [4, 4, 2]
     assert sorted(first) == sorted(second) == list(range(10))
     assert first != second
-    assert epoch(Batches(numbers(10), np.arange(10), 4, seed=0)) == first
-    assert epoch(Batches(numbers(10), np.arange(10), 4, seed=1)) != first
+    assert epoch(Batches(TEN, numbers(10), np.arange(10), seed=0)) == first
+    assert epoch(Batches(TEN, numbers(10), np.arange(10), seed=1)) != first
 
 
 def test_held_out_samples_are_not_trained_on(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +109,9 @@ def test_digits_are_learnt_and_packaged(real_digits: Path, tmp_path: Path) -> No
     fitted = fit(recipe, data, silent)
     assert fitted.validation["accuracy"] > 0.8  # a tenth by chance
     training = Training(fitted.validation, fitted.protocol, {})
-    exported = export(recipe, data, fitted.network, 1, training)
+    exported = export(
+        recipe, data, fitted.network, predict(recipe, fitted.network, data.x_test), 1, training
+    )
     assert exported.test["accuracy"] > 0.8
     write(tmp_path / "digits" / "1", exported.files)
     manifest, _, test = evaluate(tmp_path / "digits" / "1", real_digits)

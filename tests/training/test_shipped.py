@@ -12,8 +12,8 @@ from serving.package.manifest import MANIFEST, MODEL, digest, golden_array, pars
 from serving.package.text import Normaliser, flatten
 from training.data import NUM_WORDS, OUT_OF_VOCABULARY, START, Array, Sequences, load
 from training.evaluate import array_feeds, check_parity, evaluate, open_session, run, text_feeds
-from training.golden import TOLERANCE
 from training.models import RECIPES
+from training.packaging.golden import TOLERANCE
 from training.text import RULES, known_words, rebuild, tokens
 
 from .conftest import REPOSITORY

@@ -11,12 +11,12 @@ import tf2onnx
 from onnx import checker, compose, defs, helper, shape_inference, version_converter
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from training.canonical import Tensor, canonical
 from training.data import START, Array
 from training.errors import ExportError, one_line
-from training.graph import EMPTY_COLUMN, IR_VERSION, OPSET, OPSETS, UNINDEXED_COLUMN, table_front, text_front
 from training.models import Network, Recipe
-from training.signature import Signature, of_network, of_recipe, tensor
+from training.packaging.canonical import Tensor, canonical
+from training.packaging.graph import EMPTY_COLUMN, IR_VERSION, OPSET, OPSETS, UNINDEXED_COLUMN, table_front, text_front
+from training.packaging.signature import Signature, of_network, of_recipe, tensor
 
 CONVERTER_OPSET = 18  # the newest that tf2onnx writes
 

@@ -8,7 +8,7 @@ import pytest
 
 from serving.package.manifest import InputSpec, OutputSpec, Task
 from training.errors import DataError
-from training.examples import read_examples, read_labels
+from training.packaging.examples import read_examples, read_labels
 
 SIZE, KIND = InputSpec("size", "FP32", (-1, 2)), InputSpec("kind", "UINT8", (-1,))
 SIZES = np.array([[1.5, 0.1], [np.nan, -2]])

@@ -5,10 +5,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from training.canonical import Tensor, canonical
 from training.data import Array
 from training.errors import ExportError
 from training.evaluate import open_session
+from training.packaging.canonical import Tensor, canonical
 
 KERNEL = np.arange(6, dtype=np.float32).reshape(3, 2)
 BIAS = np.array([0.5, -1], np.float32)

@@ -13,15 +13,15 @@ from onnx import numpy_helper
 
 from serving.package.manifest import Manifest, golden_array, parse
 from serving.package.text import Normaliser, flatten
-from training import golden
-from training.convert import convert
 from training.data import Data, RawText, Table, load
 from training.errors import ExportError
-from training.evaluate import open_session
-from training.export import Exported, Training, export
+from training.evaluate import open_session, predict
 from training.models import Network, Recipe, build
+from training.packaging import golden
+from training.packaging.convert import convert
+from training.packaging.export import Exported, Training, export
 
-from .conftest import Tiny
+from ..conftest import Tiny
 
 TEXT_NAMES = ["sentiment", "topic"]
 NAMES = [*TEXT_NAMES, "house_price", "digits"]
@@ -35,14 +35,17 @@ class Case:
 
     def export(self, **changes: Any) -> Exported:
         data = dataclasses.replace(self.data, **changes)
-        return export(self.recipe, data, self.network, 7, Training({"accuracy": 0.5}, "by hand", {"seed": 0}))
+        predictions = predict(self.recipe, self.network, data.x_test)
+        return export(
+            self.recipe, data, self.network, predictions, 7, Training({"accuracy": 0.5}, "by hand", {"seed": 0})
+        )
 
 
 @pytest.fixture(scope="module", params=NAMES)
 def case(request: pytest.FixtureRequest, tiny: Tiny) -> Case:
     recipe = tiny.recipes[request.param]
     data = load(recipe.dataset, tiny.data)
-    return Case(recipe, data, build(recipe, data.x_train if isinstance(data.x_train, Table) else None))
+    return Case(recipe, data, build(recipe, data.x_train))
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +125,7 @@ def test_a_graph_that_computes_something_else_is_refused(case: Case, monkeypatch
         kernel.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(kernel) * np.float32(1.01), kernel.name))
         return model
 
-    monkeypatch.setattr("training.export.convert", slightly_off)
+    monkeypatch.setattr("training.packaging.export.convert", slightly_off)
     message = rf"{case.recipe.name}, test set: {case.recipe.output} leaves the tolerance .* The worst is row \d+: "
     with pytest.raises(ExportError, match=message):
         case.export()
@@ -134,6 +137,6 @@ def test_a_graph_that_encodes_something_else_is_refused(case: Case, monkeypatch:
     def one_off(recipe: Recipe, network: Network, word_index: dict[str, int]) -> onnx.ModelProto:
         return convert(recipe, network, {word: rank + 1 for word, rank in word_index.items()})
 
-    monkeypatch.setattr("training.export.convert", one_off)
+    monkeypatch.setattr("training.packaging.export.convert", one_off)
     with pytest.raises(ExportError, match=f"test set: {case.recipe.output} leaves the tolerance"):
         case.export()

@@ -22,19 +22,19 @@ from serving.package.manifest import (
     digest,
     dump,
 )
-from training.convert import convert_network
 from training.data import Array
 from training.errors import ExportError, TrainingError
 from training.evaluate import PROVIDER, Feeds, array_feeds, check_parity, open_session, run
-from training.examples import read_examples, read_labels
-from training.export import digest_of
 from training.fit import make_deterministic
-from training.golden import ROWS, json_values
 from training.models import SEED, Network
-from training.package import target, write
+from training.packaging.convert import convert_network
+from training.packaging.examples import read_examples, read_labels
+from training.packaging.export import digest_of
+from training.packaging.golden import ROWS, json_values
+from training.packaging.package import target, write
+from training.packaging.saved import load_network
+from training.packaging.signature import Signature, described, of_network
 from training.provenance import code, libraries, run_json
-from training.saved import load_network
-from training.signature import Signature, described, of_network
 
 GOLDEN_VALUES = 100_000
 """Numbers in the golden examples, at most, so that a manifest of large images stays readable; one row at least."""

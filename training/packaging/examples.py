@@ -9,7 +9,7 @@ import numpy as np
 from serving.package.manifest import NUMPY_TYPES, InputSpec, OutputSpec, Task
 from training.data import Array
 from training.errors import DataError, one_line
-from training.signature import described, fitting
+from training.packaging.signature import described, fitting
 
 
 def read_examples(path: Path, inputs: tuple[InputSpec, ...]) -> dict[str, Array]:

@@ -7,10 +7,10 @@ import pytest
 from onnx import TensorProto
 
 from serving.package.manifest import InputSpec, OutputSpec, TextRules
-from training.canonical import Tensor
 from training.errors import ExportError
 from training.models import DIGITS, HOUSE_PRICE, TOPIC, Network
-from training.signature import Signature, described, fitting, of_network, of_recipe, tensor
+from training.packaging.canonical import Tensor
+from training.packaging.signature import Signature, described, fitting, of_network, of_recipe, tensor
 from training.text import RULES
 
 Dense = keras.layers.Dense

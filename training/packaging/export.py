@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.package.manifest import MANIFEST, MODEL, FileDigest, Manifest, dump
-from training.convert import convert
 from training.data import Array, Data, Sequences
-from training.evaluate import PROVIDER, check_parity, open_session, predict, run, score, test_feeds, text_feeds
-from training.golden import TOLERANCE, golden, text_outputs
+from training.evaluate import PROVIDER, check_parity, open_session, run, score, test_feeds, text_feeds
 from training.models import Network, Recipe
+from training.packaging.convert import convert
+from training.packaging.golden import TOLERANCE, golden, text_outputs
+from training.packaging.signature import of_recipe
 from training.provenance import code, libraries
-from training.signature import of_recipe
 from training.text import known_words_of, normalise, unreachable
 
 
@@ -39,6 +39,7 @@ def export(
     recipe: Recipe,
     data: Data,
     network: Network,
+    predictions: Array,
     version: int,
     training: Training,
 ) -> Exported:
@@ -48,6 +49,7 @@ def export(
         recipe: what the network is.
         data: its data set.
         network: trained, in Keras.
+        predictions: [N, outputs], the network's on the test set.
         version: of the package.
         training: what is known of how it came to be.
 
@@ -55,7 +57,6 @@ def export(
         ExportError: the network is not the recipe's, or the graph's outputs leave the CPU tolerance.
     """
     model = convert(recipe, network, data.word_index).SerializeToString(deterministic=True)
-    predictions = predict(network, data.x_test)
     _check(recipe, data, network, predictions, model)
     test = score(recipe, predictions, data.y_test)
     signature = of_recipe(recipe)

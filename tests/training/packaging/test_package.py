@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from training.errors import TrainingError
-from training.package import target, write
+from training.packaging.package import target, write
 
 FILES = {"model.onnx": b"graph", "model.json": b"{}"}
 

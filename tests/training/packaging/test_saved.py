@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from training.errors import TrainingError
-from training.saved import load_network, save_network
+from training.packaging.saved import load_network, save_network
 
 # Keras's own, where it saves: TensorFlow's variables are older than NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

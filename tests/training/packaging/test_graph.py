@@ -13,10 +13,10 @@ from onnx import checker
 from serving.package.text import flatten
 from training.data import NUM_WORDS, Array, Sequences
 from training.evaluate import open_session
-from training.graph import EMPTY_COLUMN, UNINDEXED_COLUMN, table_front, text_front
+from training.packaging.graph import EMPTY_COLUMN, UNINDEXED_COLUMN, table_front, text_front
 from training.text import encode, known_words, normalise, tokens
 
-from .conftest import ODD_WORDS
+from ..conftest import ODD_WORDS
 
 MEANINGLESS = max(EMPTY_COLUMN, UNINDEXED_COLUMN) + 1
 """Columns below this are not the encoding's: the network's kernel is zero there."""

@@ -12,16 +12,16 @@ from onnx import ModelProto
 
 from serving.package.manifest import NUMPY_TYPES
 from serving.package.text import flatten
-from training.convert import CONVERTER_OPSET, convert, convert_network
 from training.data import Data, Sequences, Table, load
 from training.errors import ExportError
 from training.evaluate import open_session, predict
-from training.graph import IR_VERSION
 from training.models import Network, Recipe, build
-from training.signature import of_network
+from training.packaging.convert import CONVERTER_OPSET, convert, convert_network
+from training.packaging.graph import IR_VERSION
+from training.packaging.signature import of_network
 from training.text import encode, normalise
 
-from .conftest import Tiny
+from ..conftest import Tiny
 
 TEXT_NAMES = ["sentiment", "topic"]
 NAMES = [*TEXT_NAMES, "house_price", "digits"]
@@ -30,7 +30,7 @@ NAMES = [*TEXT_NAMES, "house_price", "digits"]
 def untrained(recipe: Recipe, data: Data) -> Network:
     """A network with random biases, too: those of a new one are zero, and would hide that one was lost."""
     keras.utils.set_random_seed(0)
-    network = build(recipe, data.x_train if isinstance(data.x_train, Table) else None)
+    network = build(recipe, data.x_train)
     random = np.random.default_rng(0)
     for layer in network.layers:
         if isinstance(layer, keras.layers.Dense):
@@ -49,7 +49,7 @@ def case(request: pytest.FixtureRequest, tiny: Tiny) -> tuple[Recipe, Data, Netw
 
 def test_the_same_network_gives_the_same_bytes(case: tuple[Recipe, Data, Network, ModelProto]) -> None:
     recipe, data, network, model = case
-    build(recipe, data.x_train if isinstance(data.x_train, Table) else None)  # moves on Keras's counters of names
+    build(recipe, data.x_train)  # moves on Keras's counters of names
     again = convert(recipe, network, data.word_index)
     assert again.SerializeToString(deterministic=True) == model.SerializeToString(deterministic=True)
 
@@ -98,7 +98,7 @@ def test_texts_are_answered_as_keras_answers_their_encoding(
     [got] = open_session(model.SerializeToString()).run(
         [recipe.output], flatten("text", [normalise(text) for text in texts])
     )
-    np.testing.assert_allclose(got, predict(network, sequences), atol=1e-6)
+    np.testing.assert_allclose(got, predict(recipe, network, sequences), atol=1e-6)
 
 
 def test_absent_features_are_answered_as_keras_answers_their_mean(tiny: Tiny) -> None:
@@ -113,7 +113,7 @@ def test_absent_features_are_answered_as_keras_answers_their_mean(tiny: Tiny) ->
         present[row, absent] = data.x_train.values.mean(axis=0)[absent]
     session = open_session(convert(recipe, network, {}).SerializeToString())
     [got] = session.run(None, {"features": features})
-    np.testing.assert_allclose(got, predict(network, Table(present)), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(got, predict(recipe, network, Table(present)), rtol=1e-5, atol=1e-5)
 
 
 def test_grey_values_are_answered_as_keras_answers_them(tiny: Tiny) -> None:

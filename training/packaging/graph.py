@@ -20,7 +20,7 @@ IR_VERSION = helper.find_min_ir_version_for(OPSETS)
 
 EMPTY_COLUMN, UNINDEXED_COLUMN = 0, 1
 """Where "" and words outside the index go. The dataset never sets the first, and sets the second (the start mark) in
-every sample; `training.convert` makes both mean nothing and adds the start mark's weights to the bias instead."""
+every sample; `packaging.convert` makes both mean nothing and adds the start mark's weights to the bias instead."""
 
 
 def text_front(word_index: dict[str, int]) -> onnx.ModelProto:

@@ -15,13 +15,13 @@ import tensorflow as tf
 from onnx import numpy_helper
 
 from serving.package.manifest import MANIFEST, MODEL, digest, golden_array, parse
-from training import bring, golden
-from training.bring import Order, package
 from training.errors import DataError, ExportError, TrainingError
 from training.models import Network
-from training.saved import save_network
+from training.packaging import bring, golden
+from training.packaging.bring import Order, package
+from training.packaging.saved import save_network
 
-from .conftest import REPOSITORY
+from ..conftest import REPOSITORY
 
 # Keras's own, where it saves: TensorFlow's variables are older than NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -31,14 +31,14 @@ def golden(recipe: Recipe, data: Data, network: Network) -> Golden:
         _, one_of_each = np.unique(data.y_test, return_index=True)
         images = data.x_test.take(one_of_each)
         inputs = {recipe.input: golden_values(images.values)}
-        outputs = {recipe.output: predict(network, images)}
+        outputs = {recipe.output: predict(recipe, network, images)}
     else:
         features = _features(data.x_test)
         # What the graph does for NaN, done here for Keras: the training mean in place of what is absent.
         means = data.x_train.batch(np.arange(len(data.x_train))).mean(axis=0, dtype=np.float64)
         present = np.where(np.isnan(features), means, features).astype(np.float32)
         inputs = {recipe.input: json_values(features)}
-        outputs = {recipe.output: predict(network, Table(present))}
+        outputs = {recipe.output: predict(recipe, network, Table(present))}
     return Golden(
         tolerance=TOLERANCE,
         inputs=inputs,
@@ -51,7 +51,7 @@ def text_outputs(recipe: Recipe, network: Network, texts: list[str], word_index:
     ids = [encode(text, word_index) for text in texts]
     offsets = np.concatenate(([0], np.cumsum([len(each) for each in ids])))
     return {
-        recipe.output: predict(network, Sequences(np.concatenate(ids), offsets)),
+        recipe.output: predict(recipe, network, Sequences(np.concatenate(ids), offsets)),
         "known_words": np.array([known_words(tokens(text), word_index) for text in texts], np.float32),
     }
 

@@ -8,9 +8,9 @@ import numpy as np
 from onnx import helper
 
 from serving.package.manifest import NAME_LENGTH, NUMPY_TYPES, Datatype, InputSpec, OutputSpec
-from training.canonical import Tensor
 from training.errors import ExportError
 from training.models import Network, Recipe
+from training.packaging.canonical import Tensor
 from training.text import RULES
 
 DATATYPES: dict[str, Datatype] = {

@@ -21,12 +21,16 @@ def target(repository: Path, name: str, version: int | None, force: bool) -> Pat
         TrainingError: that version exists already.
     """
     if version is None:
-        taken = [int(entry.name) for entry in (repository / name).glob("*") if entry.name.isdecimal()]
-        version = max(taken, default=0) + 1
+        version = max(versions(repository / name), default=0) + 1
     folder = repository / name / str(version)
     if folder.exists() and not force:
         raise TrainingError(f"{folder} exists. Leave out --version for the next number, or replace it with --force.")
     return folder
+
+
+def versions(model: Path) -> list[int]:
+    """The versions there are in the folder `model`."""
+    return [int(entry.name) for entry in model.glob("*") if entry.name.isdecimal()]
 
 
 def write(folder: Path, files: dict[str, bytes]) -> None:

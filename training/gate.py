@@ -1,0 +1,89 @@
+"""The publishing gate: a new version must not be significantly worse than the one that it would take over from.
+
+Both answer the whole test set, and the paired bootstrap says whether the difference could be chance (Efron &
+Tibshirani, An Introduction to the Bootstrap, 1993; Koehn, EMNLP 2004).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.package.manifest import MANIFEST, MODEL, parse
+from training.data import Array, Data
+from training.errors import GateError, one_line
+from training.evaluate import open_session, per_sample, run, test_feeds
+from training.measure.bootstrap import Comparison, paired
+from training.models import Recipe
+from training.packaging.package import versions
+
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a network compares with the version before it."""
+
+    against: str
+    """That version as name/version; empty where there is none."""
+    comparison: Comparison | None
+    """Of the metric for each test sample, higher is better; None where there is nothing to compare with."""
+    forced: bool
+    """Whether it is published although it is significantly worse, or can't be compared."""
+
+    def __str__(self) -> str:
+        if not self.against:
+            return "the first version"
+        if self.comparison is None:
+            return f"not compared with {self.against}, forced"
+        word = (
+            "significantly better than"
+            if self.comparison.significantly_better
+            else "significantly worse than"
+            if self.comparison.significantly_worse
+            else "not significantly different from"
+        )
+        low, high = self.comparison.low, self.comparison.high
+        figures = f"by {self.comparison.difference:+.4f} (95 %: {low:+.4f} to {high:+.4f})"
+        return f"{word} {self.against} {figures}{', forced' if self.forced else ''}"
+
+
+def judge(recipe: Recipe, data: Data, predictions: Array, target: Path, force: bool) -> Verdict:
+    """Compare `predictions` with the version that `target` would take over from: the one it replaces, else the highest.
+
+    Args:
+        recipe: what the network is.
+        data: its data set.
+        predictions: [N, outputs], the new network's on the test set.
+        target: the folder that the new package goes to.
+        force: publish whatever comes out.
+
+    Raises:
+        GateError: the new network is significantly worse, or the version before it can't be measured.
+    """
+    before = target if target.exists() else _highest(target.parent)
+    if before is None:
+        return Verdict("", None, forced=False)
+    name = f"{recipe.name}/{before.name}"
+    try:
+        parse((before / MANIFEST).read_bytes())
+        outputs = run(open_session(before / MODEL), test_feeds(recipe, data))[recipe.output]
+        scores = per_sample(recipe, outputs, data.y_test)
+    except Exception as error:  # whatever is wrong with it: ONNX Runtime's own errors have no common ancestor
+        if force:
+            return Verdict(name, None, forced=True)
+        raise GateError(
+            f"{before} can't be measured, so nothing says that the new network is no worse: {one_line(error)}. "
+            "Mend or remove it, or publish with --force."
+        ) from error
+    comparison = paired(per_sample(recipe, predictions, data.y_test), scores, seed=SEED)
+    verdict = Verdict(name, comparison, forced=force and comparison.significantly_worse)
+    if comparison.significantly_worse and not force:
+        raise GateError(
+            f"not published: the new network is {verdict}, on the {len(data.y_test):,} test samples. "
+            "Publish it with --force, or to another repository with --out."
+        )
+    return verdict
+
+
+def _highest(model: Path) -> Path | None:
+    taken = versions(model)
+    return model / str(max(taken)) if taken else None
