@@ -20,6 +20,7 @@ from benchmarks import (
     protocols,
     quality,
     results,
+    seeds,
     startup,
     traces,
     transports,
@@ -45,11 +46,12 @@ BENCHMARKS: dict[str, ModuleType] = {
         traces,
         neighbours,
         quality,
+        seeds,
     )
 }
 
-_ON_REQUEST = {peers.NAME}
-"""Run only when named: it installs things."""
+_ON_REQUEST = {peers.NAME, seeds.NAME}
+"""Run only when named: the one installs things, the other wants packages that take long to make."""
 
 _LISTEN_SECONDS = 1.0
 _QUIET = 0.1
@@ -59,7 +61,7 @@ _QUIET = 0.1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the server on this machine.")
-    help_ = f"{', '.join(BENCHMARKS)} (default: all but {', '.join(_ON_REQUEST)})"
+    help_ = f"{', '.join(BENCHMARKS)} (default: all but {', '.join(sorted(_ON_REQUEST))})"
     parser.add_argument("names", nargs="*", metavar="BENCHMARK", help=help_)
     parser.add_argument("--quick", action="store_true", help="a minute, to see that it works; nothing is kept")
     parser.add_argument(

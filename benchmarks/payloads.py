@@ -33,10 +33,15 @@ class Payload:
     what: str
 
 
-def manifest(model: str) -> dict[str, Any]:
-    """The manifest of the newest package of `model` in the repository."""
-    versions = [path for path in (REPOSITORY / "models" / model).iterdir() if path.name.isdecimal()]
-    found: dict[str, Any] = json.loads((max(versions, key=lambda path: int(path.name)) / "model.json").read_bytes())
+def versions(model: str, models: Path = REPOSITORY / "models") -> list[int]:
+    """The versions of `model` in the folder `models`, lowest first; none where it has none."""
+    return sorted(int(path.name) for path in (models / model).glob("*") if path.name.isdecimal())
+
+
+def manifest(model: str, version: int | None = None, models: Path = REPOSITORY / "models") -> dict[str, Any]:
+    """The manifest of `version` of `model` in the folder `models`; None: of the newest."""
+    folder = models / model / str(version or versions(model, models)[-1])
+    found: dict[str, Any] = json.loads((folder / "model.json").read_bytes())
     return found
 
 
@@ -48,11 +53,11 @@ def houses() -> Payload:
     )
 
 
-def house_request(rows: Iterable[Sequence[float]]) -> bytes:
+def house_request(rows: Iterable[Sequence[float]], version: str = "") -> bytes:
     """A request for these suburbs."""
     names = [field.name for field in pb.House.DESCRIPTOR.fields]
     houses = [pb.House(**dict(zip(names, row, strict=True))) for row in rows]
-    return pb.PredictHousePriceRequest(houses=houses).SerializeToString()
+    return pb.PredictHousePriceRequest(houses=houses, version=version).SerializeToString()
 
 
 def reviews(data: Path | None) -> Payload:

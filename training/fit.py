@@ -1,21 +1,19 @@
 """Fitting: validate on training samples held out, then train on all of them; the test set is not touched here."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from training import distribution
+from training.callbacks import VALIDATION_LOSS, Report, callbacks
 from training.data import Array, Data, Inputs, Table
 from training.evaluate import predict, score
 from training.models import Network, Recipe
-
-Report = Callable[[str, int, int, dict[str, float]], None]
-"""Told after each epoch: the stage, the epochs done, the epochs in all, and the epoch's figures: training loss and
-metric and, where samples are held out, the same on those, under names that begin with `val_`."""
+from training.options import DEFAULT, Options
+from training.precision import copy_weights, twin
 
 HeldOut = tuple[Inputs, Array]
 """Inputs and targets that a network is measured on after each epoch, and never trained on."""
@@ -31,18 +29,44 @@ class Fitted:
     """How the validation figures were measured, for people."""
     training_seconds: float
     """Training of the final network alone, without validation."""
+    epochs: int
+    """How many the final network trained for: the recipe's, or those that early stopping found best."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What training on a part of the samples, and measuring on the rest, said of a recipe."""
+
+    figures: dict[str, float]
+    protocol: str
+    """How they were measured, for people."""
+    epochs: int
+    """The recipe's; or those that early stopping found best, the mean over the folds, rounded."""
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     """Batches of samples, encoded one at a time: the dense data set is never whole in memory.
 
-    In a new seeded order each epoch, or in the samples' own where there is no seed.
+    In a new seeded order each epoch, or in the samples' own where there is no seed. Split over several devices, each
+    has its own part of every batch, and together they have the batches of one.
+
+    Args:
+        recipe: what they are for.
+        x: [N] samples.
+        y: [N] their targets.
+        seed: of the order, and of the features that are taken for absent.
+        index: which device's part.
+        of: how many devices there are.
     """
 
-    def __init__(self, recipe: Recipe, x: Inputs, y: Array, seed: int | None) -> None:
+    def __init__(self, recipe: Recipe, x: Inputs, y: Array, seed: int | None, index: int = 0, of: int = 1) -> None:
         super().__init__(workers=1)
+        x = recipe.encode(x)
         self._recipe, self._x, self._y = recipe, x, y
         self._random = None if seed is None else np.random.default_rng(seed)
+        # Apart where batches are split: the devices hide other features, and must still agree on the order.
+        self._hiding = self._random if seed is None or of == 1 else np.random.default_rng([seed, index])
+        self._part = slice(index, None, of)
         self._means = x.values.mean(axis=0) if isinstance(x, Table) and recipe.missing else None
         self.on_epoch_end()
 
@@ -50,14 +74,21 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         return -(-len(self._y) // self._recipe.batch_size)
 
     def __getitem__(self, batch: int) -> tuple[Array, Array]:
-        size = self._recipe.batch_size
-        rows = self._order[batch * size : (batch + 1) * size]
+        rows = self._rows(batch)[self._part]
         x, y = self._x.batch(rows), self._y[rows]
-        if self._random is not None and self._means is not None:
-            x = np.where(self._random.random(x.shape) < self._recipe.missing, self._means, x)
+        if self._hiding is not None and self._means is not None:
+            x = np.where(self._hiding.random(x.shape) < self._recipe.missing, self._means, x)
         if self._recipe.one_hot:
             y = np.eye(self._recipe.outputs, dtype=np.float32)[y]
         return x, y
+
+    def size(self, batch: int) -> int:
+        """Samples of the whole batch, on however many devices."""
+        return len(self._rows(batch))
+
+    def _rows(self, batch: int) -> Array:
+        size = self._recipe.batch_size
+        return self._order[batch * size : (batch + 1) * size]
 
     def on_epoch_end(self) -> None:
         """Called by Keras after each epoch."""
@@ -76,39 +107,93 @@ def make_deterministic(seed: int) -> None:
     keras.utils.set_random_seed(seed)
 
 
-def train(recipe: Recipe, x: Inputs, y: Array, stage: str, report: Report, held_out: HeldOut | None = None) -> Network:
-    """A new network trained on `x` and `y` for all of the recipe's epochs, measured on `held_out` after each."""
-    # Seeded for each network, so that none depends on how many were made before it.
-    make_deterministic(recipe.seed)
+def train(
+    recipe: Recipe,
+    x: Inputs,
+    y: Array,
+    stage: str,
+    report: Report,
+    held_out: HeldOut | None = None,
+    options: Options = DEFAULT,
+) -> Network:
+    """A new network trained on `x` and `y`, measured on `held_out` after each epoch.
+
+    For all of the recipe's epochs; or, where samples are held out and `options` ask for early stopping, until these
+    say no more, and then with the weights that were best on them. It is a float32 network on one device, whatever it
+    was trained with.
+    """
+    distributed = options.distribute != "none"
+    if distributed:
+        strategy = distribution.strategy(options.distribute)
+        keras.utils.set_random_seed(recipe.seed)
+    else:
+        # Seeded for each network, so that none depends on how many were made before it.
+        make_deterministic(recipe.seed)
     network = recipe.network(x, y)
-    x = recipe.encode(x)
-    if held_out is not None:
-        held_out = (recipe.encode(held_out[0]), held_out[1])
-
-    def on_epoch_end(epoch: int, logs: dict[str, Any]) -> None:
-        report(stage, epoch + 1, recipe.epochs, {name: float(value) for name, value in logs.items()})
-
-    network.fit(
-        Batches(recipe, x, y, recipe.seed),
-        validation_data=None if held_out is None else Batches(recipe, *held_out, seed=None),
-        epochs=recipe.epochs,
-        shuffle=False,  # Batches shuffles samples; this would shuffle whole batches
-        verbose=0,
-        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=on_epoch_end)],
-    )
+    writes = distribution.is_chief(options.distribute)
+    called = callbacks(options, stage, recipe.epochs, report, held_out is not None, writes)
+    if distributed:
+        with strategy.scope():
+            learner = twin(network, options.precision, recipe.metric)
+        split = _split(recipe, x, y, recipe.seed)
+        distribution.train(
+            learner, recipe, split, None if held_out is None else _split(recipe, *held_out, None), called
+        )
+    else:
+        learner = network if options.precision == "float32" else twin(network, options.precision, recipe.metric)
+        learner.fit(
+            Batches(recipe, x, y, recipe.seed),
+            validation_data=None if held_out is None else Batches(recipe, *held_out, seed=None),
+            epochs=recipe.epochs,
+            shuffle=False,  # Batches shuffles samples; this would shuffle whole batches
+            verbose=0,
+            callbacks=called,
+        )
+    if learner is not network:
+        copy_weights(learner, network)
     return network
 
 
-def fit(recipe: Recipe, data: Data, report: Report) -> Fitted:
-    """Validate `recipe`, then train its final network on all training samples."""
-    validation, protocol = validate(recipe, data.x_train, data.y_train, report)
+def _split(recipe: Recipe, x: Inputs, y: Array, seed: int | None) -> distribution.Split:
+    return lambda index, of: Batches(recipe, x, y, seed, index, of)
+
+
+def fit(recipe: Recipe, data: Data, report: Report, options: Options = DEFAULT) -> Fitted:
+    """Validate `recipe`, then train its final network on all training samples.
+
+    With early stopping, the final network trains for as many epochs as validation found best: it has no samples left
+    that could say when to stop.
+    """
+    validation = validated(recipe, data.x_train, data.y_train, report, options)
     started = time.perf_counter()
-    network = train(recipe, data.x_train, data.y_train, "final", report)
-    return Fitted(network, validation, protocol, time.perf_counter() - started)
+    last = replace(recipe, epochs=validation.epochs)
+    network = train(last, data.x_train, data.y_train, "final", report, options=options)
+    seconds = time.perf_counter() - started
+    return Fitted(network, validation.figures, validation.protocol, seconds, validation.epochs)
 
 
-def validate(recipe: Recipe, x: Inputs, y: Array, report: Report) -> tuple[dict[str, float], str]:
-    """The recipe's figures on training samples that the network did not see, and how they were measured.
+def validate(
+    recipe: Recipe, x: Inputs, y: Array, report: Report, options: Options = DEFAULT
+) -> tuple[dict[str, float], str]:
+    """The recipe's figures on training samples that the network did not see, and how they were measured."""
+    validation = validated(recipe, x, y, report, options)
+    return validation.figures, validation.protocol
+
+
+@dataclass
+class _Losses:
+    """Takes reports on their way, and keeps each epoch's loss on the held-out samples."""
+
+    report: Report
+    epochs: list[float] = field(default_factory=list)
+
+    def __call__(self, stage: str, done: int, of: int, figures: dict[str, float]) -> None:
+        self.epochs.append(figures[VALIDATION_LOSS])
+        self.report(stage, done, of, figures)
+
+
+def validated(recipe: Recipe, x: Inputs, y: Array, report: Report, options: Options = DEFAULT) -> Validation:
+    """The recipe's figures on training samples that the network did not see.
 
     Source: Chollet, Deep Learning with Python, 2nd ed., §4.1.4 (held-out samples) and §4.3.4 (K-fold).
     """
@@ -119,11 +204,17 @@ def validate(recipe: Recipe, x: Inputs, y: Array, report: Report) -> tuple[dict[
     else:
         parts = [rows[: recipe.validation_samples]]
         protocol = f"the first {recipe.validation_samples:,} training samples, held out while the rest were trained on"
-    scores = []
+    scores: list[dict[str, float]] = []
+    best: list[int] = []
     for number, held_out in enumerate(parts, start=1):
         stage = f"fold {number}/{len(parts)}" if recipe.folds else "validation"
         rest = np.setdiff1d(rows, held_out)
         unseen = x.take(held_out)
-        network = train(recipe, x.take(rest), y[rest], stage, report, (unseen, y[held_out]))
+        losses = _Losses(report)
+        network = train(recipe, x.take(rest), y[rest], stage, losses, (unseen, y[held_out]), options)
         scores.append(score(recipe, predict(recipe, network, unseen), y[held_out]))
-    return {name: float(np.mean([each[name] for each in scores])) for name in scores[0]}, protocol
+        best.append(int(np.argmin(losses.epochs)) + 1 if options.early_stopping else recipe.epochs)
+    if options.early_stopping:
+        protocol += f", at the epoch with the lowest loss on them, with a patience of {options.early_stopping}"
+    figures = {name: float(np.mean([each[name] for each in scores])) for name in scores[0]}
+    return Validation(figures, protocol, max(1, round(float(np.mean(best)))))

@@ -137,7 +137,7 @@ def _baselines(path: Path, recipe: Recipe, data: Data) -> dict[str, dict[str, fl
             return known
     except (OSError, ValueError, KeyError, TypeError):
         pass  # none yet, or not readable: measured again
-    found = baselines.all_for(recipe.task, data.x_train, data.y_train, data.x_test, outputs=recipe.outputs)
+    found = baselines.all_for(recipe.task, data.x_train, data.y_train, data.x_test, classes=recipe.outputs)
     measured = {name: figures(recipe, each.predictions, data.y_test) for name, each in found.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"dataset_sha256": data.sha256, "figures": measured}, indent=1))

@@ -8,7 +8,6 @@ python examples/hotels/train.py --data DIR --out runs/hotels
 
 import argparse
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +25,7 @@ RATE = 0.1
 STARTS = 5  # three units can get stuck far from a good answer, so there is more than one attempt
 HELD_OUT = slice(1, None, 4)  # of the training hotels, which come by distance: none of these lies at an end
 
-DISTANCE = "distance_miles"
-COLUMNS = (DISTANCE, "rating_stars")
+COLUMNS = ("distance_miles", "rating_stars")
 PRICE = "price_usd"
 
 
@@ -56,9 +54,9 @@ def main() -> None:
         "mean of the training prices": lambda x: np.full((len(x), 1), train.prices.mean()),
         "least squares, distance": least_squares(train, 1),
         "least squares, both": least_squares(train, 2),
-        "one neuron, distance": lambda x: distance.predict(x[:, :1], verbose=0),
-        "one neuron, both": lambda x: linear.predict(x, verbose=0),
-        f"{HIDDEN} hidden units, both": lambda x: network.predict(x, verbose=0),
+        "one neuron, distance": lambda x: prices(distance, x[:, :1]),
+        "one neuron, both": lambda x: prices(linear, x),
+        f"{HIDDEN} hidden units, both": lambda x: prices(network, x),
     }
     print(f"{'':27}  {'train MSE':>9}  {'MAE':>5}  {'test MSE':>9}  {'MAE':>5}")
     for name, answer in answers.items():
@@ -84,12 +82,12 @@ def read(folder: Path | None) -> tuple[Hotels, Hotels]:
         raise SystemExit(f"error: hotels.csv is missing: looked in {named}")
     table = np.genfromtxt(path, delimiter=",", names=True, dtype=None, encoding="utf-8")
     features = np.column_stack([table[name] for name in COLUMNS]).astype("float32")
-    prices = table[PRICE].astype("float32")[:, None]
+    targets = table[PRICE].astype("float32")[:, None]
     train = table["split"] == "train"
-    return Hotels(features[train], prices[train]), Hotels(features[~train], prices[~train])
+    return Hotels(features[train], targets[train]), Hotels(features[~train], targets[~train])
 
 
-def fit(hidden: int, seed: int, features: Any, prices: Any) -> keras.Model:
+def fit(hidden: int, seed: int, features: Any, targets: Any) -> keras.Model:
     """Gradient descent on the mean squared error, each step on all hotels; `hidden` 0 is one neuron.
 
     Both ends are scaled inside the network: callers give miles and stars, and get dollars.
@@ -97,7 +95,7 @@ def fit(hidden: int, seed: int, features: Any, prices: Any) -> keras.Model:
     keras.utils.set_random_seed(seed)
     scale = keras.layers.Normalization()
     scale.adapt(features)
-    mean, deviation = prices.mean(), prices.std()
+    mean, deviation = targets.mean(), targets.std()
 
     inputs = keras.Input(features.shape[1:], name="features")
     x = scale(inputs)
@@ -109,7 +107,7 @@ def fit(hidden: int, seed: int, features: Any, prices: Any) -> keras.Model:
     learner = keras.Model(inputs, standard)
     learner.compile(keras.optimizers.SGD(RATE), "mse", steps_per_execution=100)
     # One long epoch of steps: thousands of epochs of one step each would spend their time between epochs.
-    steps = tf.data.Dataset.from_tensors((features, (prices - mean) / deviation)).repeat(STEPS)
+    steps = tf.data.Dataset.from_tensors((features, (targets - mean) / deviation)).repeat(STEPS)
     learner.fit(steps, shuffle=False, verbose=0)
     return keras.Model(inputs, price)
 
@@ -121,15 +119,18 @@ def best_start(train: Hotels) -> int:
     found = []
     for seed in range(STARTS):
         network = fit(HIDDEN, seed, train.features[~held_out], train.prices[~held_out])
-        seen, unseen = (
-            errors(network.predict(train.features[part], verbose=0), train.prices[part])[0]
-            for part in (~held_out, held_out)
-        )
-        print(f"start {seed}: MSE {seen:6.1f} on {(~held_out).sum()} hotels, {unseen:6.1f} on {held_out.sum()} held out")
+        wrong = np.square(prices(network, train.features) - train.prices)
+        seen, unseen = wrong[~held_out].mean(), wrong[held_out].mean()
+        print(f"start {seed}: MSE {seen:6.1f} on {(~held_out).sum()} hotels, {unseen:6.1f} on {held_out.sum()} others")
         found.append(unseen)
     best = int(np.argmin(found))
     print(f"start {best} it is, now on all {len(train.prices)}\n")
     return best
+
+
+def prices(network: keras.Model, features: Any) -> Any:
+    """float32 [N, 1]: what `network` answers, USD."""
+    return keras.ops.convert_to_numpy(network(features))
 
 
 def least_squares(train: Hotels, columns: int) -> Any:
@@ -142,9 +143,9 @@ def least_squares(train: Hotels, columns: int) -> Any:
     return lambda features: design(features) @ weights
 
 
-def errors(predicted: Any, prices: Any) -> tuple[float, float]:
+def errors(predicted: Any, true: Any) -> tuple[float, float]:
     """Mean squared error in USD², mean absolute error in USD."""
-    return float(np.square(predicted - prices).mean()), float(np.abs(predicted - prices).mean())
+    return float(np.square(predicted - true).mean()), float(np.abs(predicted - true).mean())
 
 
 INK, QUIET, RULE, PAPER = "#1d2329", "#4b535c", "#d9dce0", "#fbfaf7"
@@ -154,14 +155,7 @@ RATINGS = (3.0, 4.5)
 
 def draw(train: Hotels, test: Hotels, networks: dict[str, keras.Model], path: Path) -> None:
     """What the networks make of distance, and their predictions beside the truth."""
-    plt.rcParams.update(
-        {
-            "svg.hashsalt": "hotels",  # the same picture, the same bytes
-            "svg.fonttype": "none",
-            "font.family": ["Helvetica", "Arial", "DejaVu Sans"],
-            "font.size": 10,
-        }
-    )
+    plt.rcParams.update({"svg.hashsalt": "hotels", "svg.fonttype": "none"})  # the same picture, the same bytes
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.2), facecolor=PAPER, layout="constrained")
     style(left, "Price against distance", "miles from the centre", "USD a night")
     style(right, "Predictions against truth, test hotels", "true price, USD", "predicted price, USD")
@@ -172,19 +166,20 @@ def draw(train: Hotels, test: Hotels, networks: dict[str, keras.Model], path: Pa
     for (name, network), colour in zip(networks.items(), COLOURS, strict=True):
         for rating, dashes in zip(RATINGS, ("--", "-"), strict=True):
             hotels = np.column_stack([miles, np.full_like(miles, rating)]).astype("float32")
-            prices = network.predict(hotels, verbose=0)
-            left.plot(miles, prices, dashes, color=colour, lw=2, label=f"{name}, {rating:g} stars")
+            left.plot(miles, prices(network, hotels), dashes, color=colour, lw=2, label=f"{name}, {rating:g} stars")
+    left.set_xticks(range(0, 21, 5))
     left.legend(frameon=False, fontsize=8.5, labelcolor=QUIET)
 
     ends = (60, 220)
     right.plot(ends, ends, color=QUIET, lw=1)
     for (name, network), colour, mark in zip(networks.items(), COLOURS, "so", strict=True):
-        predicted = network.predict(test.features, verbose=0)
+        predicted = prices(network, test.features)
         mae = errors(predicted, test.prices)[1]
         right.vlines(test.prices, test.prices, predicted, color=colour, lw=1, alpha=0.5)
         right.plot(test.prices, predicted, mark, ms=6.5, color=colour, label=f"{name}: {mae:.0f} USD off on average")
     right.set(xlim=ends, ylim=ends, aspect="equal")
     right.legend(frameon=False, fontsize=8.5, labelcolor=QUIET, loc="upper left")
+    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.15)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 

@@ -34,6 +34,10 @@ class Tiny:
             "models.RECIPES.update(pickle.loads(bytes.fromhex(sys.argv[1]))); sys.exit(__main__.main(sys.argv[2:]))"
         )
         recipes = pickle.dumps(self.recipes).hex()
+        if arguments[0] == "fit" and "--runs" not in arguments:
+            arguments = (*arguments, "--runs", self.data / "runs")
+        if arguments[0] in ("fit", "export") and "--recipe" not in arguments:
+            arguments = (*arguments, "--recipe", "book")
         return [sys.executable, "-c", program, recipes, *map(str, arguments), "--data", str(self.data)]
 
     def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:

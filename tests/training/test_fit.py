@@ -109,9 +109,7 @@ def test_digits_are_learnt_and_packaged(real_digits: Path, tmp_path: Path) -> No
     fitted = fit(recipe, data, silent)
     assert fitted.validation["accuracy"] > 0.8  # a tenth by chance
     training = Training(fitted.validation, fitted.protocol, {})
-    exported = export(
-        recipe, data, fitted.network, predict(recipe, fitted.network, data.x_test), 1, training
-    )
+    exported = export(recipe, data, fitted.network, predict(recipe, fitted.network, data.x_test), 1, training)
     assert exported.test["accuracy"] > 0.8
     write(tmp_path / "digits" / "1", exported.files)
     manifest, _, test = evaluate(tmp_path / "digits" / "1", real_digits)

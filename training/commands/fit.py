@@ -19,7 +19,14 @@ def add(commands: Commands, parents: Parents) -> None:
     fit = commands.add_parser("fit", parents=[parents.data, parents.package], help="train models and publish packages")
     fit.add_argument("names", nargs="+", choices=RECIPES, metavar="NAME", help=", ".join(RECIPES))
     _recipe(fit)
-    fit.add_argument("--seed", type=int, metavar="N", help="of everything random; default: the recipe's own, 0")
+    seeds = fit.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", type=int, metavar="N", help="of everything random; default: the recipe's own, 0")
+    seeds.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="to see the spread: fit seeds 0 to N - 1 as versions 1 to N, replacing what is there, without comparing",
+    )
     fit.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of run records (runs)")
     fit.add_argument("--save-network", type=Path, metavar="DIR", help="save the Keras networks to this folder, too")
     fit.set_defaults(run=run, network=None)
@@ -30,15 +37,24 @@ def add(commands: Commands, parents: Parents) -> None:
     export.add_argument("names", nargs=1, choices=RECIPES, metavar="NAME", help=", ".join(RECIPES))
     export.add_argument("network", type=Path, metavar="NETWORK.keras")
     _recipe(export)
-    export.set_defaults(run=run, save_network=None, runs=None, seed=None)
+    export.set_defaults(run=run, save_network=None, runs=None, seed=None, seeds=None)
 
 
 def run(options: argparse.Namespace) -> int:
     """Do what was asked for, each model in a process of its own, and show what came of it."""
     if options.version is not None and options.version < 1:
         raise TrainingError("--version must be 1 or more")
+    if options.seeds is not None and (options.seeds < 2 or options.version is not None):
+        raise TrainingError(
+            "--seeds must be 2 or more, and goes without --version: seed 0 becomes version 1, and so on"
+        )
     outcomes = [run_in_own_process(make, job, job.recipe.name) for job in _jobs(options)]
     _show(outcomes)
+    if options.seeds is not None:
+        _show_spread(outcomes)
+    for outcome in outcomes:
+        if outcome.run is not None:
+            print(f"{outcome.run}: the run's record; python -m training report {outcome.run} makes a page of it")
     return 0
 
 
@@ -52,18 +68,23 @@ def _recipe(parser: argparse.ArgumentParser) -> None:
 
 
 def _jobs(options: argparse.Namespace) -> list[Job]:
+    of_seeds = [(options.seed, options.version)]
+    if options.seeds is not None:
+        of_seeds = [(seed, seed + 1) for seed in range(options.seeds)]
     return [
         Job(
-            recipe=recipe(name, options.recipe, options.seed),
+            recipe=recipe(name, options.recipe, seed),
             data=options.data,
             out=options.out,
-            version=options.version,
-            force=options.force,
+            version=version,
+            force=options.force or options.seeds is not None,
+            gate=options.seeds is None,
             network=options.network,
             save_network=options.save_network,
             runs=options.runs,
         )
         for name in dict.fromkeys(options.names)
+        for seed, version in of_seeds
     ]
 
 
@@ -86,9 +107,28 @@ def _show(outcomes: list[Outcome]) -> None:
             f"{outcome.peak_memory_bytes / 2**30:.2f} GiB",
         )
     show(table)
-    for outcome in outcomes:
-        if outcome.run is not None:
-            print(f"{outcome.run}: the run's record; python -m training report {outcome.run} makes a page of it")
+
+
+def _show_spread(outcomes: list[Outcome]) -> None:
+    """Mean and spread over the seeds of each model."""
+    from training.measure.bootstrap import mean_sd
+
+    table = Table("model", "recipe", "seeds", "test metric", "mean", "sd", "lowest", "highest", "book")
+    for name in dict.fromkeys(outcome.recipe.name for outcome in outcomes):
+        its = [outcome for outcome in outcomes if outcome.recipe.name == name]
+        recipe = its[0].recipe
+        values = [outcome.test[recipe.metric] for outcome in its]
+        mean, sd = mean_sd(values)
+        figures = (mean, sd or 0.0, min(values), max(values))
+        table.add_row(
+            name,
+            recipe.variant,
+            str(len(its)),
+            _metric(recipe),
+            *(f"{figure:.4f}" for figure in figures),
+            f"{recipe.book:g}",
+        )
+    show(table)
 
 
 def _metric(recipe: Recipe) -> str:

@@ -1,13 +1,13 @@
-"""A variant's figures on validation samples, whole and, where they are numbers, with some features hidden."""
-
-from typing import Any
+"""A variant's figures on validation samples: whole and, where they are numbers, with some of the features hidden."""
 
 import numpy as np
 
+from training.callbacks import Report
 from training.data import Array, Inputs, Table
 from training.evaluate import predict, score
 from training.experiments.variants import MISSING
-from training.fit import Report, train
+from training.fit import train
+from training.measure.protocols import hold_out, k_fold
 from training.models import Network, Recipe
 
 MASKS = 20
@@ -15,7 +15,7 @@ MASKS = 20
 
 
 def measure(recipe: Recipe, x: Inputs, y: Array, report: Report) -> tuple[dict[str, float], str]:
-    """Train on part of the training samples and measure on the rest, as `training.fit.validate` does.
+    """Train on a part of the training samples and measure on the rest, as `training.fit.validate` does.
 
     Args:
         recipe: a variant's.
@@ -24,37 +24,34 @@ def measure(recipe: Recipe, x: Inputs, y: Array, report: Report) -> tuple[dict[s
         report: told after each epoch.
 
     Returns:
-        The figures of the last epoch, the mean over the folds where there are some, and how they were measured. Of
-        numbers there is each figure with `_missing` after its name, too: with `MISSING` of the features hidden.
+        The figures after the last epoch, the mean over the folds where there are some, and how they were measured.
+        Samples that are numbers are measured with `MISSING` of their features hidden, too: `mae_missing` and so on.
 
     Source: Chollet, Deep Learning with Python, 2nd ed., §4.1.4 (held-out samples) and §4.3.4 (K-fold).
     """
-    rows = np.arange(len(y))
     if recipe.folds:
-        parts = np.array_split(rows, recipe.folds)
+        splits = k_fold(len(y), recipe.folds)
         protocol = f"mean of {recipe.folds}-fold validation on the {len(y):,} training samples"
     else:
-        parts = [rows[: recipe.validation_samples]]
+        splits = hold_out(len(y), recipe.validation_samples)
         protocol = f"the first {recipe.validation_samples:,} training samples, held out while the rest were trained on"
     scores = []
-    for number, held_out in enumerate(parts, start=1):
-        stage = f"fold {number}/{len(parts)}" if recipe.folds else "validation"
-        rest = np.setdiff1d(rows, held_out)
-        seen, unseen = x.take(rest), x.take(held_out)
-        network = train(recipe, seen, y[rest], stage, report, (unseen, y[held_out]))
-        figures = score(recipe, predict(network, unseen), y[held_out])
+    for split in splits:
+        seen, unseen, targets = x.take(split.train), x.take(split.validation), y[split.validation]
+        network = train(recipe, seen, y[split.train], split.name, report, (unseen, targets))
+        figures = score(recipe, predict(recipe, network, unseen), targets)
         if isinstance(seen, Table) and isinstance(unseen, Table):
-            figures |= _missing(recipe, network, seen, unseen, y[held_out])
+            figures |= _missing(recipe, network, seen, unseen, targets)
         scores.append(figures)
     return {name: float(np.mean([each[name] for each in scores])) for name in scores[0]}, protocol
 
 
-def _missing(recipe: Recipe, network: Network, seen: Table, unseen: Table, y: Array) -> dict[str, float]:
-    """The figures with features hidden: imputed, as the served graph does, with their training means."""
+def _missing(recipe: Recipe, network: Network, seen: Table, unseen: Table, targets: Array) -> dict[str, float]:
+    """The figures with features hidden: imputed, as a served graph does, with their means in training."""
     random = np.random.default_rng(recipe.seed)
-    means: Any = seen.values.mean(axis=0)
+    means = seen.values.mean(axis=0)
     scores = []
     for _ in range(MASKS):
         hidden = random.random(unseen.values.shape) < MISSING
-        scores.append(score(recipe, predict(network, Table(np.where(hidden, means, unseen.values))), y))
+        scores.append(score(recipe, predict(recipe, network, Table(np.where(hidden, means, unseen.values))), targets))
     return {f"{name}_missing": float(np.mean([each[name] for each in scores])) for name in scores[0]}

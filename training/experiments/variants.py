@@ -1,6 +1,6 @@
 """The variants of each recipe: what the book suggests to try, as changes to its own recipe.
 
-Source: Chollet, Deep Learning with Python, 2nd ed., §4.1.6, §4.2.7–4.2.9, §4.3.4 and §5.4.
+Source: Chollet, Deep Learning with Python, 2nd ed., §4.1.6, §4.2.6–4.2.8, §4.3.4, §5.4.4 and §6.2.1.
 """
 
 import dataclasses
@@ -65,9 +65,7 @@ TOPIC = _variants(
     Variant("units-32", "What do half as many units change?", {"hidden": (32, 32)}, WIDTH),
     Variant("units-128", "What do twice as many units change?", {"hidden": (128, 128)}, WIDTH),
     Variant("units-512", "Does a far larger network overfit sooner?", {"hidden": (512, 512)}, WIDTH),
-    Variant(
-        "one-hot", "Do one-hot labels give what numbers give?", {"loss": "categorical_crossentropy"}, "Labels"
-    ),
+    Variant("one-hot", "Do one-hot labels give what numbers give?", {"loss": "categorical_crossentropy"}, "Labels"),
     Variant("l2", "Does an L2 penalty of 0.001 resist overfitting?", {"l2": 0.001}, REGULARISED),
     Variant("dropout", "Does dropping half of each layer's outputs resist it?", {"dropout": 0.5}, REGULARISED),
 )

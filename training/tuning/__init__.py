@@ -1,0 +1,1 @@
+"""Searching hyperparameters on validation samples, with KerasTuner."""
