@@ -1,6 +1,8 @@
 # Builds the server, its models inside, for a CPU or an NVIDIA GPU:
 #   docker build --tag triptych:cpu .
 #   docker build --tag triptych:cuda --build-arg DEVICE=cuda .
+# and, as a target of its own, what trains them, on a CPU:
+#   docker build --tag triptych:training --target training .
 # CUDA and cuDNN come as Python wheels and the driver from the host, so both start from the same small image.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
@@ -32,6 +34,40 @@ COPY serving/ /app/serving/
 RUN python -m compileall -q /app && chmod -R u=rwX,go=rX /app /models
 
 
+# Training needs TensorFlow and much else, which no server should carry; it checks its packages with the server's code.
+FROM dependencies AS training-dependencies
+RUN python -c "import tomllib; \
+print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['train'], sep='\n')" > training.txt
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
+    pip --python /opt/venv/bin/python install --constraint constraints.txt --requirement training.txt
+
+
+FROM application AS training-application
+COPY training/ /app/training/
+RUN python -m compileall -q /app/training && chmod -R u=rwX,go=rX /app/training
+
+
+FROM ${PYTHON_IMAGE} AS training
+LABEL org.opencontainers.image.title="triptych-training" \
+      org.opencontainers.image.description="Makes, measures and publishes the model packages that Triptych serves"
+COPY --from=training-dependencies /opt/venv /opt/venv
+COPY --from=training-application /app /app
+
+# TensorFlow says at every start which instructions it could use.
+ENV PATH=/opt/venv/bin:$PATH \
+    HOME=/tmp \
+    ORT_DISABLE_TELEMETRY=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    TF_CPP_MIN_LOG_LEVEL=2
+
+WORKDIR /app
+USER 65532:65532
+ENTRYPOINT ["python", "-m", "training"]
+CMD ["--help"]
+
+
+# The server, and the last stage: what is built where no target is named.
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="triptych" \
       org.opencontainers.image.description="Three reference Keras models, served over gRPC by ONNX Runtime"

@@ -20,6 +20,13 @@ ROOT = Path(__file__).parents[1]
 HADOLINT = shutil.which("hadolint") or shutil.which("hadolint", path=Path(sys.executable).parent)
 
 
+PINS = {
+    canonicalize_name(line.split("==")[0]): line.split("==")[1]
+    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    if not line.startswith("#")
+}
+
+
 class Instruction(NamedTuple):
     """One instruction of a Dockerfile, its continued lines joined."""
 
@@ -46,6 +53,12 @@ def last() -> list[Instruction]:
 
 
 @pytest.fixture
+def training() -> list[Instruction]:
+    (stage,) = (each for each in stages() if name(each) == "training")
+    return stage
+
+
+@pytest.fixture
 def environment(last) -> dict[str, str]:
     return dict(word.split("=", 1) for value in values("ENV", last) for word in shlex.split(value))
 
@@ -56,9 +69,26 @@ def test_hadolint_finds_nothing():
     assert result.returncode == 0, result.stdout.decode()
 
 
-def test_every_stage_starts_from_the_slim_image_given_by_argument():
+def name(stage: list[Instruction]) -> str | None:
+    words = stage[0].value.split()
+    return words[2] if words[1:2] == ["AS"] else None
+
+
+def needed(stage: list[Instruction]) -> set[str]:
+    """The names of the stages that one is built from, directly or not."""
+    named = {name(each): each for each in stages()}
+    direct = {re.match(r"--from=(\S+)", value).group(1) for value in values("COPY", stage) if "--from=" in value}
+    direct |= {stage[0].value.split()[0]} & named.keys()
+    return direct.union(*(needed(named[each]) for each in direct))
+
+
+def test_every_stage_starts_from_the_slim_image_given_by_argument_or_from_an_earlier_stage():
     assert re.search(r"^ARG PYTHON_IMAGE=python:3\.\d+-slim\b", (ROOT / "Dockerfile").read_text(), re.M)
-    assert {stage[0].value.split()[0] for stage in stages()} == {"${PYTHON_IMAGE}"}
+    earlier = {"${PYTHON_IMAGE}"}
+    for stage in stages():
+        assert stage[0].value.split()[0] in earlier
+        earlier.add(name(stage))
+    assert stages()[-1][0].value == "${PYTHON_IMAGE}"
 
 
 def test_last_stage_runs_as_a_numbered_user_that_is_not_root(last):
@@ -75,8 +105,7 @@ def test_last_stage_installs_nothing_and_has_no_installer(last):
 
 
 def test_what_the_last_stage_copies_is_made_by_a_stage(last):
-    names = {re.search(r" AS (\S+)$", stage[0].value).group(1) for stage in stages()[:-1]}
-    assert {re.match(r"--from=(\S+)", value).group(1) for value in values("COPY", last)} == names
+    assert needed(last) == {"dependencies", "application"}
 
 
 def test_what_is_copied_from_the_tree_exists_and_is_let_into_the_build():
@@ -92,24 +121,46 @@ def test_what_is_copied_from_the_tree_exists_and_is_let_into_the_build():
     assert all((ROOT / source).exists() for source in copied)
 
 
-def test_training_is_not_in_the_image():
-    assert "training" not in (ROOT / ".dockerignore").read_text()
+def test_training_is_not_in_the_servers_image(last):
+    """And is built last of all, so that a build without a target makes the server."""
+    assert name(last) is None
+    sources = [stage for stage in stages() if name(stage) in needed(last)]
+    assert not [value for stage in [*sources, last] for value in values("COPY", stage) if "training" in value]
+    assert not [value for stage in sources for value in values("RUN", stage) if "['train']" in value]
+
+
+def test_the_training_image_has_the_servers_code_and_runs_as_the_same_user(last, training):
+    assert needed(training) == {"dependencies", "training-dependencies", "application", "training-application"}
+    assert values("USER", training) == values("USER", last)
+    assert all(source.startswith("--from=") for source in values("COPY", training))
+    assert json.loads(values("ENTRYPOINT", training)[0]) == ["python", "-m", "training"]
+
+
+def test_the_training_image_has_what_training_needs_and_no_second_onnx_runtime(tmp_path):
+    (stage,) = (each for each in stages() if name(each) == "training-dependencies")
+    (script,) = (value for value in values("RUN", stage) if "tomllib" in value)
+    requirements = written(script, "training.txt", tmp_path)
+    assert {"tensorflow", "keras", "tf2onnx"} <= {requirement.name for requirement in requirements}
+    assert not [each for each in requirements if each.name.startswith("onnxruntime")]
+    assert all(each.specifier.contains(PINS[canonicalize_name(each.name)]) for each in requirements)
+
+
+def written(script: str, file: str, folder: Path, **environment: str) -> list[Requirement]:
+    """The requirements that a step of the Dockerfile writes to `file`."""
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    (folder / "python").symlink_to(sys.executable)
+    path = f"{folder}:{os.environ['PATH']}"
+    subprocess.run(["sh", "-c", script], cwd=folder, env={"PATH": path, **environment}, check=True)
+    return [Requirement(line) for line in (folder / file).read_text().splitlines()]
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "gpu"])
 def test_the_requirements_of_every_device_are_pinned(device, tmp_path):
-    (script,) = (value for stage in stages() for value in values("RUN", stage) if "tomllib" in value)
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    (tmp_path / "python").symlink_to(sys.executable)
-    path = f"{tmp_path}:{os.environ['PATH']}"
-    subprocess.run(["sh", "-c", script], cwd=tmp_path, env={"PATH": path, "DEVICE": device}, check=True)
-
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
-    pins = {canonicalize_name(name): version for name, version in pins.items()}
-    requirements = [Requirement(line) for line in (tmp_path / "requirements.txt").read_text().splitlines()]
+    (stage,) = (each for each in stages() if name(each) == "dependencies")
+    (script,) = (value for value in values("RUN", stage) if "tomllib" in value)
+    requirements = written(script, "requirements.txt", tmp_path, DEVICE=device)
     for requirement in requirements:
-        assert pins[canonicalize_name(requirement.name)] in requirement.specifier, requirement
+        assert PINS[canonicalize_name(requirement.name)] in requirement.specifier, requirement
     runtimes = {requirement.name for requirement in requirements if requirement.name.startswith("onnxruntime")}
     assert runtimes == {"onnxruntime" if device == "cpu" else "onnxruntime-gpu"}
 

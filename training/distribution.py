@@ -194,6 +194,8 @@ def _steps(network: Network, recipe: Recipe) -> tuple[Callable[..., Any], Callab
             # The devices' gradients are added up, so that each brings its share of the whole batch's.
             scaled = network.optimizer.scale_loss(loss / size + penalty / devices)
         gradients = tape.gradient(scaled, network.trainable_weights)
+        if isinstance(network.optimizer, keras.optimizers.LossScaleOptimizer):
+            gradients = _all_or_none(gradients)
         network.optimizer.apply_gradients(zip(gradients, network.trainable_weights, strict=True))
         return sums
 
@@ -201,6 +203,13 @@ def _steps(network: Network, recipe: Recipe) -> tuple[Callable[..., Any], Callab
         return measure(x, y, training=False)[2]
 
     return step, test
+
+
+def _all_or_none(gradients: list[Any]) -> list[Any]:
+    """Gradients that are infinite on every device where they are on one: Keras looks at one device's only."""
+    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
+    devices = tf.distribute.get_replica_context().all_reduce("SUM", tf.cast(tf.logical_not(finite), tf.float32))
+    return [tf.where(devices > 0, np.inf, gradient) for gradient in gradients]
 
 
 def _metric(recipe: Recipe) -> Callable[..., Any]:

@@ -92,6 +92,8 @@ def write(path: Path, record: Record, predictions: Array | None = None, targets:
         targets: [N], the test set's.
     """
     path.mkdir(parents=True, exist_ok=True)
+    for old in (RECORD, PREDICTIONS):  # of a run before this one
+        (path / old).unlink(missing_ok=True)
     if predictions is not None and targets is not None:
         np.savez_compressed(path / PREDICTIONS, predictions=predictions, targets=targets)
     temporary = path / f".{RECORD}"

@@ -168,7 +168,7 @@ def draw(train: Hotels, test: Hotels, networks: dict[str, keras.Model], path: Pa
             hotels = np.column_stack([miles, np.full_like(miles, rating)]).astype("float32")
             left.plot(miles, prices(network, hotels), dashes, color=colour, lw=2, label=f"{name}, {rating:g} stars")
     left.set_xticks(range(0, 21, 5))
-    left.legend(frameon=False, fontsize=8.5, labelcolor=QUIET)
+    left.legend(frameon=False, fontsize=8.5, labelcolor=QUIET, loc="upper center")
 
     ends = (60, 220)
     right.plot(ends, ends, color=QUIET, lw=1)
@@ -177,7 +177,8 @@ def draw(train: Hotels, test: Hotels, networks: dict[str, keras.Model], path: Pa
         mae = errors(predicted, test.prices)[1]
         right.vlines(test.prices, test.prices, predicted, color=colour, lw=1, alpha=0.5)
         right.plot(test.prices, predicted, mark, ms=6.5, color=colour, label=f"{name}: {mae:.0f} USD off on average")
-    right.set(xlim=ends, ylim=ends, aspect="equal")
+    ticks = range(60, 221, 40)
+    right.set(xlim=ends, ylim=ends, xticks=ticks, yticks=ticks, aspect="equal")
     right.legend(frameon=False, fontsize=8.5, labelcolor=QUIET, loc="upper left")
     figure.get_layout_engine().set(w_pad=0.15, h_pad=0.15)
     figure.savefig(path, metadata={"Date": None})

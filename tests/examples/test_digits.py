@@ -20,7 +20,7 @@ SAMPLES = 3000
 
 
 def stand_in(data: Path, folder: Path) -> None:
-    """A package like that of `training fit digits`, in `folder`: least squares on some of the digits."""
+    """A package like that of `training fit digits`, in `folder`/examples: least squares on some of the digits."""
     import keras
 
     from training.__main__ import main
@@ -33,11 +33,11 @@ def stand_in(data: Path, folder: Path) -> None:
     x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(pixels))
     network = keras.Model(pixels, keras.layers.Dense(10, "softmax", use_bias=False, name="probability")(x))
     network.layers[-1].set_weights([10 * weights])
-    folder.mkdir(parents=True)
+    folder.mkdir()
     network.save(folder / "digits.keras")
     np.savez(folder / "digits.npz", pixels=images[:40])
     (folder / "labels.txt").write_text("".join(f"{digit}\n" for digit in range(10)))
-    files = ("--examples", f"{folder}/digits.npz", "--labels", f"{folder}/labels.txt", "--out", f"{folder}/models")
+    files = ("--examples", f"{folder}/digits.npz", "--labels", f"{folder}/labels.txt", "--out", f"{folder}/examples")
     name = ("--name", "digits", "--task", "multiclass-classification")
     assert main(["package", f"{folder}/digits.keras", *name, *files, "--version", "1"]) == 0
 
@@ -45,10 +45,12 @@ def stand_in(data: Path, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def walk(digit_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
     def fit(arguments: list[str]) -> None:
-        *flags, out, models = arguments[:4] + arguments[6:] + arguments[4:6]
-        assert flags == ["fit", "digits", "--data", str(digit_data), "--version", "1", "--force"]
-        assert (out, models) == ("--out", "runs/digits/models")
-        stand_in(digit_data, Path("runs/digits"))
+        from training.__main__ import main
+
+        command = ["fit", "digits", "--recipe", "book", "--data", str(digit_data), "--out", "runs/examples"]
+        assert arguments == [*command, "--version", "1", "--force"]
+        assert main([*arguments, "--version", "0"]) == 1, "the version is refused, and so every flag was understood"
+        stand_in(digit_data, Path("runs"))
 
     with Walk(tmp_path_factory.mktemp("digits"), digit_data, fit) as walk:
         yield walk.follow(PAGE)
@@ -56,9 +58,7 @@ def walk(digit_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def test_the_recipe_is_run_where_it_is_at_home() -> None:
     documented = (ROOT / "docs" / "model-developer.md").read_text("utf-8")
-    assert re.search(
-        r'^python -m training fit digits --data "\$TRIPTYCH_DATA" --out \S+ --version 1 --force', documented, re.M
-    )
+    assert re.search(r"^```sh data\npython -m training fit digits ", documented, re.MULTILINE)
 
 
 def test_the_package_is_ready(walk: Walk) -> None:

@@ -13,6 +13,8 @@ import pytest
 from training.distribution import is_chief, strategy
 from training.errors import TrainingError
 
+pytestmark = pytest.mark.timeout(300)  # three processes that import TensorFlow
+
 REPOSITORY = Path(__file__).parents[2]
 
 PROGRAM = """
@@ -23,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from training.data import Data, Table
-from training.fit import fit
+from training.fit import fit, train
 from training.models import HOUSE_PRICE
 from training.options import Options
 
@@ -39,23 +41,33 @@ recipe = dataclasses.replace(
     HOUSE_PRICE, hidden=(16,), epochs=8, batch_size=8, folds=0, validation_samples=30, l2=1e-3, missing=0.0
 )
 
-def run(name, options, recipe=recipe):
-    reports = []
-    fitted = fit(recipe, data, lambda *report: reports.append(report), options)
-    np.savez(folder / f"{name}.npz", *fitted.network.get_weights())
-    strategies = {type(weight.value).__name__ for weight in fitted.network.weights}
-    summary = {"validation": fitted.validation, "reports": reports, "variables": sorted(strategies)}
-    (folder / f"{name}.json").write_text(json.dumps(summary))
+def report(*told):
+    reports.append(told)
 
+def save(name, network, validation=None):
+    np.savez(folder / f"{name}.npz", *network.get_weights())
+    variables = sorted({type(weight.value).__name__ for weight in network.weights})
+    told = {"validation": validation, "reports": reports, "variables": variables}
+    (folder / f"{name}.json").write_text(json.dumps(told))
+    reports.clear()
+
+reports = []
 if kind == "multi-worker":
-    options = Options(distribute=kind, tensorboard=folder / "logs", checkpoints=folder / "checkpoints")
-    run("multi-worker", options)
+    fitted = fit(
+        recipe, data, report, Options(distribute=kind, tensorboard=folder / "logs", checkpoints=folder / "checkpoints")
+    )
+    save(kind, fitted.network, fitted.validation)
 else:
-    run("one", Options())
-    run("mirrored", Options(distribute="mirrored"))
-    # Masks differ between devices, so this can't be compared with one; it must run, and agree on the samples' order.
+    some = np.arange(30)
+    held_out = x.take(some), data.y_train[some]
+    # Masks differ between devices, so the last can't be compared with one device's; it must run, and stay finite.
     hard = dataclasses.replace(recipe, dropout=0.2, missing=0.1, epochs=2)
-    run("mixed", Options(distribute="mirrored", precision="float16", early_stopping=1), hard)
+    for name, recipe, options in [
+        ("one", recipe, Options()),
+        ("mirrored", recipe, Options(distribute="mirrored")),
+        ("mixed", hard, Options(distribute="mirrored", precision="float16", early_stopping=1)),
+    ]:
+        save(name, train(recipe, x, data.y_train, "final", report, held_out, options))
 """
 
 
@@ -97,7 +109,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     processes["mirrored"] = start("mirrored", root / "mirrored")
     try:
         for name, process in processes.items():
-            _, error = process.communicate(timeout=150)
+            _, error = process.communicate(timeout=240)
             assert process.returncode == 0, f"{name}: {error[-3000:]}"
     finally:
         for process in processes.values():
@@ -116,7 +128,6 @@ def test_two_devices_give_the_weights_of_one(runs: dict[str, Path]) -> None:
     for expected, got in zip(one, two, strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-4)
     expected, got = (json.loads((runs["mirrored"] / f"{name}.json").read_text()) for name in ("one", "mirrored"))
-    assert got["validation"] == pytest.approx(expected["validation"], rel=1e-3)
     for before, after in zip(expected["reports"], got["reports"], strict=True):
         assert after[:3] == before[:3]
         assert after[3] == pytest.approx(before[3], rel=1e-3)  # losses, metrics, and the same on what is held out
@@ -142,8 +153,9 @@ def test_only_the_chief_writes(runs: dict[str, Path]) -> None:
 
 
 def test_float16_dropout_and_early_stopping_work_on_two_devices(runs: dict[str, Path]) -> None:
-    assert all(np.isfinite(weight).all() for weight in weights(runs["mirrored"] / "mixed.npz"))
-    assert all(weight.dtype == np.float32 for weight in weights(runs["mirrored"] / "mixed.npz"))
+    one, mixed = (weights(runs["mirrored"] / f"{name}.npz") for name in ("one", "mixed"))
+    assert all(np.isfinite(weight).all() for weight in mixed)
+    assert [weight.dtype for weight in mixed] == [weight.dtype for weight in one]
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,26 @@
 """Training sees each sample once an epoch, never what is held out, and ends the same each time."""
 
+import argparse
 import dataclasses
 import itertools
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util import tensor_util
 
 from training import fit as module
 from training.data import Array, Data, Table, load
+from training.errors import TrainingError
 from training.evaluate import evaluate, predict
 from training.fit import Batches, fit, train, validate
 from training.models import DIGITS, HOUSE_PRICE, Recipe
+from training.options import Options, Precision, add_arguments, from_arguments
 from training.packaging.export import Training, export
 from training.packaging.package import write
+from training.precision import twin
 
 from .conftest import Tiny
 
@@ -127,3 +134,138 @@ def test_fit_reports_each_epoch_and_leaves_the_test_set_alone(house: tuple[Recip
     assert reports == [(stage, done, 2) for stage in stages for done in (1, 2)]
     assert fitted.validation.keys() == {"mae", "mse"}
     assert fitted.training_seconds > 0
+
+
+SMALL = dataclasses.replace(HOUSE_PRICE, hidden=(8,), epochs=6, batch_size=8, folds=2)
+
+
+@pytest.fixture(scope="module")
+def plane() -> Data:
+    """Houses whose price is their first feature."""
+    x = Table(np.random.default_rng(0).normal(3, 2, (40, 13)).astype(np.float32))
+    return Data(x, x.values[:, 0].copy(), None, None, {}, [], {})  # type: ignore[arg-type]
+
+
+def test_tensorboard_reads_what_is_logged(plane: Data, tmp_path: Path) -> None:
+    told: dict[tuple[str, int], dict[str, float]] = {}
+
+    def report(stage: str, done: int, of: int, figures: dict[str, float]) -> None:
+        told[stage, done] = figures
+
+    fit(SMALL, plane, report, Options(tensorboard=tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {"fold-1-of-2", "fold-2-of-2", "final"}
+    for stage, name, part in [("fold 2/2", "fold-2-of-2/validation", "val_"), ("final", "final/train", "")]:
+        log = EventAccumulator(str(tmp_path / name)).Reload()
+        events = log.Tensors("epoch_loss")
+        logged = [float(tensor_util.make_ndarray(event.tensor_proto)) for event in events]
+        assert [event.step for event in events] == list(range(SMALL.epochs))
+        assert logged == pytest.approx([told[stage, epoch + 1][f"{part}loss"] for epoch in range(SMALL.epochs)])
+        assert "epoch_mae" in log.Tags()["tensors"]
+
+
+def test_early_stopping_keeps_the_best_epoch_and_the_final_network_trains_as_long(plane: Data) -> None:
+    # The loss on what is held out falls to some epoch, and then rises: the rest is noise to be learnt by heart.
+    noise = dataclasses.replace(plane, y_train=np.random.default_rng(1).normal(1, 1, 40).astype(np.float32))
+    recipe = dataclasses.replace(SMALL, epochs=60, hidden=(64,), optimizer="adam")
+    losses: dict[str, list[float]] = {}
+
+    def report(stage: str, done: int, of: int, figures: dict[str, float]) -> None:
+        losses.setdefault(stage, []).append(figures.get("val_loss", np.nan))
+
+    fitted = fit(recipe, noise, report, Options(early_stopping=3))
+    folds = [losses["fold 1/2"], losses["fold 2/2"]]
+    best = [int(np.argmin(fold)) + 1 for fold in folds]
+    assert [len(fold) for fold in folds] == [epoch + 3 for epoch in best], "stops three epochs after the best"
+    assert fitted.epochs == len(losses["final"]) == round(np.mean(best))
+    assert "patience of 3" in fitted.protocol
+    # The figures are those of the best epochs, not of the last ones.
+    assert fitted.validation["mse"] == pytest.approx(np.mean([min(fold) for fold in folds]), rel=1e-4)
+
+
+def test_checkpoints_are_the_best_and_the_last_network(plane: Data, tmp_path: Path) -> None:
+    x, y = plane.x_train, plane.y_train
+    losses: list[float] = []
+    held_out = (x.take(np.arange(10)), y[:10][::-1].copy())  # wrong targets: it gets worse as it learns
+
+    def report(stage: str, done: int, of: int, figures: dict[str, float]) -> None:
+        losses.append(figures["val_loss"])
+
+    options = Options(checkpoints=tmp_path)
+    network = train(dataclasses.replace(SMALL, optimizer="adam"), x, y, "fold 1/2", report, held_out, options)
+    saved = {name: keras.saving.load_model(tmp_path / "fold-1-of-2" / f"{name}.keras") for name in ("best", "last")}
+    for name, loss in (("best", min(losses)), ("last", losses[-1])):
+        outputs = saved[name].predict(held_out[0].batch(np.arange(10)), verbose=0)[:, 0]
+        assert np.square(outputs - held_out[1]).mean() == pytest.approx(loss, rel=1e-4)
+    assert_same(saved["last"].get_weights(), network.get_weights())
+
+    train(SMALL, x, y, "final", silent, options=options)
+    assert [path.name for path in (tmp_path / "final").iterdir()] == ["last.keras"]  # nothing says which is best
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_mixed_precision_gives_a_float32_network_that_has_learnt(precision: Precision, plane: Data) -> None:
+    recipe = dataclasses.replace(SMALL, epochs=4)
+    x, y = plane.x_train, plane.y_train
+    losses: list[float] = []
+
+    def report(stage: str, done: int, of: int, figures: dict[str, float]) -> None:
+        losses.append(figures["loss"])
+
+    full, mixed = (train(recipe, x, y, "s", report, options=Options(precision=each)) for each in ("float32", precision))
+    assert losses[7] == pytest.approx(losses[3], rel=0.05)
+    assert losses[7] < losses[4]
+    assert {layer.compute_dtype for layer in mixed.layers} == {"float32"}
+    assert [weight.dtype for weight in mixed.get_weights()] == [weight.dtype for weight in full.get_weights()]
+    for expected, got in zip(full.get_weights(), mixed.get_weights(), strict=True):
+        np.testing.assert_allclose(got, expected, atol=0.05)
+    assert any((expected != got).any() for expected, got in zip(full.get_weights(), mixed.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_mixed_precision_computes_in_it_between_scaling_and_output(precision: Precision, plane: Data) -> None:
+    network = SMALL.network(plane.x_train, plane.y_train)
+    copy = twin(network, precision, "mae")
+    assert [layer.compute_dtype for layer in copy.layers] == ["float32", precision, "float32"]
+    assert_same(copy.get_weights(), network.get_weights())
+    rows = plane.x_train.batch(np.arange(40))
+    np.testing.assert_allclose(np.asarray(copy(rows)), np.asarray(network(rows)), atol=0.02)
+
+
+def test_logs_and_checkpoints_leave_the_weights_as_they_are(plane: Data, tmp_path: Path) -> None:
+    x, y = plane.x_train, plane.y_train
+    plain, watched = (
+        train(SMALL, x, y, "final", silent, options=options)
+        for options in (Options(), Options(tensorboard=tmp_path / "logs", checkpoints=tmp_path / "checkpoints"))
+    )
+    assert_same(plain.get_weights(), watched.get_weights())
+
+
+def assert_same(first: list[Array], second: list[Array]) -> None:
+    assert [weight.tobytes() for weight in first] == [weight.tobytes() for weight in second]
+
+
+def test_parts_of_a_batch_are_the_batch() -> None:
+    recipe = dataclasses.replace(TEN, missing=0.5)
+    whole = Batches(TEN, numbers(10), np.arange(10), seed=0)
+    parts = [Batches(recipe, numbers(10), np.arange(10), 0, index, 3) for index in range(3)]
+    for _ in range(2):  # the order stays the same on every device, whatever each of them hides
+        for batch in range(len(whole)):
+            taken = [part[batch][1].tolist() for part in parts]
+            assert sorted(itertools.chain(*taken)) == sorted(whole[batch][1].tolist())
+            assert [part.size(batch) for part in parts] == [len(whole[batch][1])] * 3
+        for batches in (whole, *parts):
+            batches.on_epoch_end()
+    assert len(parts[2][2][1]) == 0  # two samples are left for three devices
+
+
+def test_options_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(TrainingError, match="early stopping after 0 epochs"):
+        Options(early_stopping=0)
+
+
+def test_flags_become_options() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert from_arguments(parser.parse_args([])) == Options()
+    flags = "--tensorboard a --checkpoints b --early-stopping 2 --precision bfloat16 --distribute mirrored"
+    assert from_arguments(parser.parse_args(flags.split())) == Options(Path("a"), Path("b"), 2, "bfloat16", "mirrored")

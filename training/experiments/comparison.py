@@ -13,6 +13,7 @@ from training.experiments.variants import BOOK, MISSING, VARIANTS, Variant
 from training.models import RECIPES, Recipe
 
 ABSENT = "–"
+HIDDEN = f"MAE with {100 * MISSING:g} % of the features hidden (none)"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def figures(model: str, records: Records) -> Rows:
     headings = (
         *("experiment", "asks", "weights", "lowest loss", "at epoch", "loss at the end"),
         *(f"best {metric}", "at epoch", f"{metric} at the end"),
-        *((f"with {MISSING:.0%} of the features hidden",) if is_regression else ()),
+        *((HIDDEN,) if is_regression else ()),
         "time",
     )
     rows = []
@@ -60,18 +61,21 @@ def figures(model: str, records: Records) -> Rows:
 def _measured(recipe: Recipe, record: runs.Record) -> tuple[str, ...]:
     loss, metric = history.loss(record), history.metric(record)
     decimals = 2 if record.task == "regression" else 3
-    missing = record.validation.get("mae_missing")
     return (
         f"{weights(recipe):,}",
         f"{loss.best:.{decimals}f}",
         str(loss.best_epoch),
-        f"{loss.last:.{decimals}f} ({loss.rise:+.0%})",
+        f"{loss.last:.{decimals}f} ({history.percent(loss.rise)})",
         f"{metric.best:.{decimals}f}",
         str(metric.best_epoch),
         f"{metric.last:.{decimals}f}",
-        *(() if missing is None else (f"{missing:.2f}",)),
+        *(_hidden(record.validation) if record.metric == "mae" else ()),
         duration(record.seconds),
     )
+
+
+def _hidden(validation: dict[str, float]) -> tuple[str]:
+    return (f"{validation['mae_missing']:.2f} ({validation['mae']:.2f})",)
 
 
 def weights(recipe: Recipe) -> int:

@@ -63,7 +63,7 @@ def overfits(records: Records, variant: str, rise: float, between: tuple[int, in
     """The validation loss is lowest at one of the epochs `between`, and ends at least `rise` above that."""
     loss = history.loss(records[variant])
     seen = between[0] <= loss.best_epoch <= between[1] and loss.rise >= rise
-    return seen, f"lowest {loss.best:.3f} at epoch {loss.best_epoch}, {loss.rise:+.0%} at epoch {loss.end}"
+    return seen, f"lowest {loss.best:.3f} at epoch {loss.best_epoch}, {history.percent(loss.rise)} at epoch {loss.end}"
 
 
 def sooner(records: Records, variant: str, than: str) -> Seen:
@@ -75,7 +75,10 @@ def sooner(records: Records, variant: str, than: str) -> Seen:
 def steeper(records: Records, variant: str, than: str, factor: float) -> Seen:
     """The validation loss of `variant` ends at least `factor` times as far above its lowest, as a share of it."""
     first, second = history.loss(records[variant]).rise, history.loss(records[than]).rise
-    return first >= factor * second and first > 0, f"{variant}: {first:+.0%}; {than}: {second:+.0%}"
+    return (
+        first >= factor * second and first > 0,
+        f"{variant}: {history.percent(first)}; {than}: {history.percent(second)}",
+    )
 
 
 def resists(records: Records, variant: str, share: float, least: float = 0.01) -> Seen:
@@ -84,7 +87,9 @@ def resists(records: Records, variant: str, share: float, least: float = 0.01) -
     Where the book's rises by less than `least` there is nothing to resist.
     """
     book, other = history.loss(records[BOOK]).rise, history.loss(records[variant]).rise
-    return book >= least and other <= share * book, f"{variant}: {other:+.0%}; {BOOK}: {book:+.0%}"
+    nothing = "" if book >= least else ", nothing to resist"
+    figures = f"{variant}: {history.percent(other)}; {BOOK}: {history.percent(book)}{nothing}"
+    return book >= least and other <= share * book, figures
 
 
 def learns_faster(records: Records, variant: str, epoch: int, factor: float) -> Seen:
@@ -98,13 +103,13 @@ def close(records: Records, variants: tuple[str, ...], points: float) -> Seen:
     book = history.metric(records[BOOK]).best
     gaps = {name: 100 * (history.metric(records[name]).best - book) for name in variants}
     figures = "; ".join(f"{name}: {gap:+.1f}" for name, gap in gaps.items())
-    return all(abs(gap) <= points for gap in gaps.values()), f"{figures} points; {BOOK}: {book:.1%}"
+    return all(abs(gap) <= points for gap in gaps.values()), f"{figures} points; {BOOK}: {100 * book:.1f} %"
 
 
 def costs(records: Records, variant: str, points: float) -> Seen:
     """The best validation accuracy of `variant` is at least `points` percentage points below the book's."""
     book, other = history.metric(records[BOOK]).best, history.metric(records[variant]).best
-    return 100 * (book - other) >= points, f"{variant}: {other:.1%}; {BOOK}: {book:.1%}"
+    return 100 * (book - other) >= points, f"{variant}: {100 * other:.1f} %; {BOOK}: {100 * book:.1f} %"
 
 
 def same(records: Records, variant: str, difference: float) -> Seen:
@@ -148,11 +153,11 @@ def learns_gaps(records: Records, variant: str, gain: float, price: float) -> Se
     return gained >= gain and paid <= price, figures
 
 
-def _resistance(variant: str, what: str) -> Finding:
+def _resistance(variant: str, says: str) -> Finding:
     return Finding(
-        says=f"{what} resists overfitting",
+        says=says,
         section="§5.4.4",
-        threshold="loss rises from its lowest to the end at most half as much as the book's",
+        threshold="loss rises from its lowest to the end at most half as much as the book's, which does by 1 %",
         needs=(BOOK, variant),
         check=partial(resists, variant=variant, share=0.5),
     )
@@ -168,14 +173,14 @@ def _larger(variant: str) -> tuple[Finding, ...]:
             partial(sooner, variant=variant, than=BOOK),
         ),
         Finding(
-            "and more severely",
+            "A far larger network overfits more severely",
             "§5.4.4",
             "its loss rises from its lowest to the end at least 1.25 times as much",
             (BOOK, variant),
             partial(steeper, variant=variant, than=BOOK, factor=1.25),
         ),
         Finding(
-            "and its training loss nears zero faster",
+            "A far larger network's training loss nears zero faster",
             "§5.4.4",
             "at epoch 10 at most half of the book's",
             (BOOK, variant),
@@ -185,7 +190,7 @@ def _larger(variant: str) -> tuple[Finding, ...]:
 
 
 def _little_difference(says: str, section: str, variants: tuple[str, ...], points: float) -> Finding:
-    threshold = f"best accuracy within {points:g} points of the book's"
+    threshold = f"best accuracy at most {points:g} {'point' if points == 1 else 'points'} from the book's"
     return Finding(says, section, threshold, (BOOK, *variants), partial(close, variants=variants, points=points))
 
 
@@ -205,7 +210,7 @@ SENTIMENT = (
         partial(sooner, variant=BOOK, than="units-4"),
     ),
     Finding(
-        "and more slowly",
+        "A smaller network overfits more slowly",
         "§5.4.4",
         "the book's loss rises from its lowest to the end at least 1.25 times as much",
         (BOOK, "units-4"),
@@ -216,10 +221,10 @@ SENTIMENT = (
     _little_difference("32 or 64 units do about as well", "§4.1.6", ("units-32", "units-64"), 1),
     _little_difference("Mean squared error does about as well as cross-entropy", "§4.1.6", ("mse",), 1),
     _little_difference("tanh does about as well as relu", "§4.1.6", ("tanh",), 1),
-    _resistance("l1", "An L1 penalty"),
-    _resistance("l2", "An L2 penalty"),
-    _resistance("l1-l2", "Both penalties"),
-    _resistance("dropout", "Dropout"),
+    _resistance("l1", "An L1 penalty resists overfitting"),
+    _resistance("l2", "An L2 penalty resists overfitting"),
+    _resistance("l1-l2", "Both penalties together resist overfitting"),
+    _resistance("dropout", "Dropout resists overfitting"),
 )
 
 TOPIC = (
@@ -254,8 +259,8 @@ TOPIC = (
     _little_difference("32 or 128 units do about as well", "§4.2.8", ("units-32", "units-128"), 2),
     _little_difference("One or three hidden layers do about as well", "§4.2.8", ("layers-1", "layers-3"), 2),
     *_larger("units-512"),
-    _resistance("l2", "An L2 penalty"),
-    _resistance("dropout", "Dropout"),
+    _resistance("l2", "An L2 penalty resists overfitting"),
+    _resistance("dropout", "Dropout resists overfitting"),
 )
 
 HOUSE_PRICE = (
@@ -287,8 +292,8 @@ HOUSE_PRICE = (
         (BOOK, "units-256"),
         partial(mae_at_least, variant="units-256", factor=0.95),
     ),
-    _resistance("l2", "An L2 penalty"),
-    _resistance("dropout", "Dropout"),
+    _resistance("l2", "An L2 penalty resists overfitting"),
+    _resistance("dropout", "Dropout resists overfitting"),
     Finding(
         "A network learns to do without a feature if some are missing in training",
         "§6.2.1",

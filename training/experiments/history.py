@@ -94,3 +94,8 @@ def _judged(record: Record, figure: str) -> Curve:
 def folds(record: Record, figure: str) -> list[float]:
     """The `figure` after the last epoch of each fold."""
     return [epoch.figures[figure] for epoch in record.epochs if epoch.done == epoch.of]
+
+
+def percent(share: float) -> str:
+    """A change as people write it, such as "+12 %"."""
+    return f"{100 * share:+.0f} %"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from training.experiments.comparison import Rows, duration, figures, found, protocol
+from training.experiments.comparison import duration, figures, found, protocol
 from training.experiments.findings import Records
 from training.experiments.picture import picture
 from training.experiments.variants import MISSING
@@ -72,27 +72,19 @@ def _state(models: Mapping[str, Records]) -> str:
 def _section(model: str, records: Records, picture_name: str) -> str:
     table, findings = figures(model, records), found(model, records)
     smoothed = any(record.task == "regression" for record in records.values())
-    notes = [f"Measured on {protocol(records)}."]
+    notes = [f"Measured: {protocol(records)}."]
     if smoothed:
         notes.append(
             "Losses and MAE by epoch are moving averages (0.9 of what came before) of the mean over the folds, without "
-            f"the first ten epochs. The last figure is not: the MAE of the trained networks with {MISSING:.0%} of the "
-            "features hidden, each imputed with its mean, the mean over twenty ways to choose them; with none hidden "
-            f"it is {_complete(records)}."
+            f"the first ten epochs. The MAE with {100 * MISSING:g} % of the features hidden is not: it is that of the "
+            "networks after their last epoch, hidden features imputed with their means, over twenty ways to hide them; "
+            "beside it the same networks' with none hidden."
         )
     alt = f"Validation loss and metric of {model} by epoch, a row of plots for each thing varied"
     return (
         f"![{alt}]({picture_name})\n\n{' '.join(notes)} Dots mark where a curve is best.\n\n"
-        f"{_markdown(table)}\n\n{_markdown(findings)}\n"
+        f"{table.markdown()}\n\n{findings.markdown()}\n"
     )
-
-
-def _complete(records: Records) -> str:
-    return ", ".join(f"{name} {record.validation['mae']:.2f}" for name, record in records.items())
-
-
-def _markdown(table: Rows) -> str:
-    return table.markdown()
 
 
 def _write(path: Path, content: bytes) -> None:

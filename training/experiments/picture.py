@@ -43,7 +43,7 @@ def picture(model: str, records: Records) -> bytes:
             _plot(right, {name: history.metric(record) for name, record in shown.items()})
             left.set_title(title, loc="left", fontsize=10.5, fontweight="bold")
             if next(iter(shown.values())).metric == "accuracy":
-                right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+                right.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
         is_regression = any(record.metric == "mae" for record in records.values())
         plots[0][0].annotate("Validation loss", (1, 1.04), xycoords="axes fraction", ha="right", va="bottom")
         metric = "Validation MAE, thousand dollars" if is_regression else "Validation accuracy"

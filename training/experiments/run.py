@@ -127,10 +127,13 @@ def _write(path: Path, record: runs.Record) -> None:
     """Write `record` to a folder beside `path`, then put that in the place of whatever `path` holds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    new, old = temporary / "new", temporary / "old"
     try:
-        runs.write(temporary / "new", record)
+        runs.write(new, record)
         if path.exists():
-            path.rename(temporary / "old")
-        (temporary / "new").rename(path)
+            path.rename(old)
+        new.rename(path)
     finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
         shutil.rmtree(temporary, ignore_errors=True)

@@ -44,6 +44,11 @@ class Comparison:
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
 
+    @property
+    def has_best(self) -> bool:
+        """Whether any figure is marked as the best."""
+        return any(cell.is_best for row in self.rows for cell in row.cells)
+
 
 def headline(record: Record, test: Mapping[str, float], unit: str) -> Headline:
     """The run's metric on the test set, or on validation samples where it never saw that set."""

@@ -199,7 +199,7 @@ def _facts(facts: Mapping[str, Any], prefix: str = "") -> tuple[tuple[str, str],
     """Keys and values, nested ones with dots; what is empty is left out."""
     flat: list[tuple[str, str]] = []
     for key, value in facts.items():
-        name = f"{prefix}{wording.plain(str(key))}"
+        name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             flat += _facts(value, f"{name}.")
         elif isinstance(value, list | tuple):

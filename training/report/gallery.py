@@ -72,8 +72,8 @@ def classification(report: ClassificationReport, probabilities: Array, targets: 
         Picture(
             "confusion",
             "Confusion matrix",
-            "Each row is the share of a true class's samples that went to each guessed class, in per cent"
-            + ("; classes with most samples first." if is_large else "."),
+            "Each row is the share of a true class's samples that went to each guessed class"
+            + ("; classes with most samples first." if is_large else ", in per cent."),
             heatmap.confusion(report.confusion, labels, order),
             is_wide=is_large,
         ),

@@ -47,7 +47,7 @@ def confusion(matrix: npt.NDArray[np.int64], labels: Sequence[str], order: Seque
                 Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=to_rgba(colour, strength(share)), linewidth=0)
             )
             if not is_large:
-                text = f"{share * 100:.0f} %\n{counts[row, column]:,}" if size <= FEW else _percent(share)
+                text = f"{_percent(share)} %\n{counts[row, column]:,}" if size <= FEW else _percent(share)
                 ink = "white" if strength(share) > _WHITE_FROM else INK
                 plot.text(column, row, text, ha="center", va="center", color=ink, fontsize=9 if size <= FEW else 8)
         plot.set_xlim(-0.5, size - 0.5)
@@ -82,7 +82,10 @@ def strength(share: float) -> float:
 
 
 def _percent(share: float) -> str:
-    return "<1" if share < 0.005 else f"{share * 100:.0f}"
+    """A share as per cent; neither 0 nor 100 where it is neither."""
+    if 0 < share < 0.005:
+        return "<1"
+    return ">99" if 0.995 <= share < 1 else f"{share * 100:.0f}"
 
 
 def _key(plot: Axes) -> None:
@@ -94,5 +97,5 @@ def _key(plot: Axes) -> None:
     for start, colour, title in ((0, BLUE, "right"), (8, ORANGE, "wrong")):
         for place, share in enumerate(_STOPS, start):
             key.add_patch(Rectangle((place, 0), 1, 1, facecolor=to_rgba(colour, strength(share)), linewidth=0))
-            key.text(place + 0.5, 1.2, f"{share:.0%}", ha="center", va="bottom", fontsize=7.5)
+            key.text(place + 0.5, 1.2, f"{share * 100:.0f} %", ha="center", va="bottom", fontsize=7.5)
         key.text(start + len(_STOPS) + 0.3, 0.5, title, ha="left", va="center", fontsize=8)

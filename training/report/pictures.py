@@ -20,6 +20,8 @@ WIDTH, HEIGHT = 4.8, 3.5
 """Inches: two side by side on a desk, and still readable on a phone."""
 POINTS = 3_000
 """Most points of a scatter plot; of more, as many are taken evenly from the targets in order."""
+FEWEST_BARS, MOST_BARS = 5, 40
+"""Of a histogram."""
 FEW = 20
 """Epochs up to which each gets a mark of its own."""
 _BARS: dict[str, Any] = {"color": to_rgba(BLUE, 0.55), "edgecolor": BLUE, "linewidth": 0.8}
@@ -149,12 +151,12 @@ def scatter(predictions: Array, targets: Array, target: wording.Target) -> str:
 def residuals(predictions: Array, targets: Array, target: wording.Target) -> str:
     """How often each error was made."""
     errors = predictions - targets
-    bins = min(40, max(5, len(np.histogram_bin_edges(errors, "fd")) - 1))
+    bins = _bins(errors)
 
     def paint(figure: Figure) -> None:
         unit = f" ({target.unit})" if target.unit else ""
         plot = axes(figure, f"Predicted minus true {target.name}{unit}", "Samples")
-        plot.hist(errors, bins=bins, **_BARS)
+        plot.hist(errors, bins=bins.tolist(), **_BARS)
         plot.axvline(0, **_GUIDE)
         plot.axvline(float(errors.mean()), color=ORANGE, linewidth=2)
         plot.yaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -167,6 +169,17 @@ def residuals(predictions: Array, targets: Array, target: wording.Target) -> str
     return draw("residuals", WIDTH, HEIGHT, paint)
 
 
+def _bins(errors: Array) -> Array:
+    """Edges for a histogram by the rule of Freedman and Diaconis, for errors that are all the same as well."""
+    low, high = float(errors.min()), float(errors.max())
+    if high - low <= 1e-9 * max(1.0, abs(low), abs(high)):
+        return np.array([low - 0.5, high + 0.5])
+    first, third = np.quantile(errors, [0.25, 0.75])
+    width = 2 * (third - first) / len(errors) ** (1 / 3)
+    count = int(np.clip((high - low) / max(width, (high - low) / MOST_BARS), FEWEST_BARS, MOST_BARS))
+    return np.linspace(low, high, count + 1)
+
+
 def bands(found: Sequence[Band], mae: float, target: wording.Target) -> str:
     """The mean error by band of targets."""
 
@@ -176,9 +189,13 @@ def bands(found: Sequence[Band], mae: float, target: wording.Target) -> str:
         plot.grid(visible=False, axis="x")
         places = np.arange(len(found))
         plot.bar(places, [band.mae or 0 for band in found], 0.7, **_BARS)
+        height = max(mae, *(band.mae or 0 for band in found))
         for place, band in enumerate(found):
+            top = band.mae or 0
+            clear = mae if mae - height / 10 < top < mae else top  # not across the line
             text = wording.NONE if band.mae is None else f"{band.mae:.2f}"
-            plot.annotate(text, (place, 0), (0, 3), textcoords="offset points", ha="center", fontsize=8.5)
+            plot.annotate(text, (place, clear), (0, 4), textcoords="offset points", ha="center", fontsize=8.5)
+        plot.set_ylim(0, height * 1.12 or 1)
         plot.axhline(mae, color=ORANGE, linewidth=2)
         labels = [f"{wording.band(band.low, band.high)}\nn = {band.rows:,}" for band in found]
         plot.set_xticks(places, labels, fontsize=8.5)

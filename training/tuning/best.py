@@ -1,6 +1,6 @@
 """What a search found best, as a file that a later fit takes."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 

@@ -7,7 +7,7 @@ import contextlib
 import io
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -144,7 +144,7 @@ def _measure(recipe: Recipe, data: Data, patience: int | None) -> tuple[float, i
 def _book(order: Search, data: Data, progress: Progress) -> Book:
     """The search's settings and its recipe's own figure, measured once and then read."""
     path = order.folder / "book.json"
-    recipe = msgspec.to_builtins(order.recipe.hyperparameters)
+    recipe = msgspec.json.decode(msgspec.json.encode(order.recipe.hyperparameters))  # as it will be read
     if path.exists():
         try:
             book = msgspec.json.decode(path.read_bytes(), type=Book)

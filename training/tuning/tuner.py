@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import keras_tuner
+import keras_tuner  # type: ignore[import-untyped]
 
 from training.tuning.best import Hyperparameters
 from training.tuning.search import TRIALS, Progress, Search, Trial
@@ -33,13 +33,24 @@ class Tuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[misc]
         try:
             value, best = self._measure(chosen)
         except Exception as error:
-            # Else it would be swallowed, and another tried.
+            # Anything else would be taken for a bad choice, and another tried.
             raise keras_tuner.errors.FatalError(str(error)) from error
         seconds = time.perf_counter() - started
         self._progress(
             f"trial {trial.trial_id}: {self._order.recipe.metric} {value:.4f}, {described(chosen)}, {seconds:.1f} s"
         )
         return {self._order.recipe.metric: value, EPOCHS: best, SECONDS: seconds}
+
+    def search(self) -> None:
+        """Run the trials that are left.
+
+        Raises:
+            Exception: what the first that failed raised; it is tried again when the search goes on.
+        """
+        try:
+            super().search()
+        except keras_tuner.errors.FatalError as error:
+            raise (error.__cause__ or error) from None
 
     def finished(self) -> list[Trial]:
         """The trials that came to an end, best first."""
@@ -50,8 +61,8 @@ class Tuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[misc]
                 hyperparameters=hyperparameters(
                     trial.hyperparameters.values, int(trial.metrics.get_best_value(EPOCHS))
                 ),
-                value=trial.score,
-                seconds=trial.metrics.get_best_value(SECONDS),
+                value=float(trial.score),  # NumPy's
+                seconds=float(trial.metrics.get_best_value(SECONDS)),
             )
             for trial in trials
         ]
