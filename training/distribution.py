@@ -1,13 +1,11 @@
 """Training one network on several devices or machines: each computes its share of every batch (tf.distribute).
 
-Keras 3's own `fit` can't do it over several machines (keras-team/keras#20585: it fails to convert a PerReplica value
+Keras 3's own `fit` can't do it over several machines (as of 3.15 it fails to convert a PerReplica value
 to a tensor), so the loop is written out here, for both. Gradients are sums over a batch's samples divided by its
 size, so that they are those of one device, however unevenly a batch splits.
 """
 
 import functools
-import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -15,13 +13,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from training.cluster import cluster
 from training.data import Array
 from training.errors import TrainingError, one_line
 from training.models import Network, Recipe
 from training.options import Distribute
 
-VARIABLE = "TF_CONFIG"
-CHIEFS = (("chief", 0), ("worker", 0))
 PREFETCH = 2
 
 
@@ -45,18 +42,6 @@ Split = Callable[[int, int], Parts]
 """The part of device `index` of `of` devices."""
 
 
-def is_chief(kind: Distribute) -> bool:
-    """Whether this process writes files, the package included; of several workers only one does.
-
-    Raises:
-        TrainingError: there are to be several, and `TF_CONFIG` doesn't say which.
-    """
-    if kind != "multi-worker":
-        return True
-    workers, (role, index) = _cluster()
-    return (role, index) == ("chief" if "chief" in workers else "worker", 0)
-
-
 @functools.cache  # one for a process: a second would meet the other workers again, out of step
 def strategy(kind: Distribute) -> tf.distribute.Strategy:
     """The strategy for `kind`; to be made before TensorFlow computes anything. Waits for all workers to be there.
@@ -69,7 +54,7 @@ def strategy(kind: Distribute) -> tf.distribute.Strategy:
             _share_gpus()
             devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
             return tf.distribute.MirroredStrategy([device.name for device in devices])
-        _cluster()
+        cluster()
         _share_gpus()
         return tf.distribute.MultiWorkerMirroredStrategy()
     except (RuntimeError, ValueError) as error:
@@ -80,24 +65,6 @@ def _share_gpus() -> None:
     """Take memory on a GPU as it is needed, and not all there is."""
     for device in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(device, True)
-
-
-def _cluster() -> tuple[dict[str, list[str]], tuple[str, int]]:
-    """Addresses by role, and this process's role and index among them, from `TF_CONFIG`."""
-    example = '{"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", "index": 0}}'
-    advice = f"It must be, other on each machine, such as {example}."
-    if not (text := os.environ.get(VARIABLE)):
-        raise TrainingError(f"multi-worker: ${VARIABLE} is not set. {advice}")
-    try:
-        settings = json.loads(text)
-        workers, task = settings["cluster"], settings["task"]
-        role, index = task["type"], int(task["index"])
-        workers[role][index]
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise TrainingError(f"multi-worker: ${VARIABLE} names no task of its cluster: {text!r}. {advice}") from error
-    if not workers.keys() <= dict(CHIEFS).keys() or index < 0:
-        raise TrainingError(f"multi-worker: ${VARIABLE} has other roles than chief and worker: {text!r}. {advice}")
-    return workers, (role, index)
 
 
 def train(

@@ -23,7 +23,7 @@ Feeds = dict[str, Array]
 
 def predict(recipe: Recipe, network: Network, x: Inputs) -> Array:
     """float32 [len(x), outputs]: a recipe's network's outputs, computed `PREDICT_ROWS` at a time."""
-    x = recipe.encode(x)
+    x = recipe.encode(x, network)
     # Called directly: for a last batch of its own size, predict_on_batch would compile the network again.
     return np.concatenate([np.asarray(network(x.batch(rows), training=False)) for rows in _batches(len(x))])
 

@@ -9,7 +9,9 @@ import tensorflow as tf
 
 from training import distribution
 from training.callbacks import VALIDATION_LOSS, Report, callbacks
+from training.cluster import is_chief
 from training.data import Array, Data, Inputs, Table
+from training.errors import TrainingError
 from training.evaluate import predict, score
 from training.models import Network, Recipe
 from training.options import DEFAULT, Options
@@ -52,7 +54,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
 
     Args:
         recipe: what they are for.
-        x: [N] samples.
+        x: [N] samples, as `recipe.encode` gives them.
         y: [N] their targets.
         seed: of the order, and of the features that are taken for absent.
         index: which device's part.
@@ -61,7 +63,6 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
 
     def __init__(self, recipe: Recipe, x: Inputs, y: Array, seed: int | None, index: int = 0, of: int = 1) -> None:
         super().__init__(workers=1)
-        x = recipe.encode(x)
         self._recipe, self._x, self._y = recipe, x, y
         self._random = None if seed is None else np.random.default_rng(seed)
         # Apart where batches are split: the devices hide other features, and must still agree on the order.
@@ -121,8 +122,17 @@ def train(
     For all of the recipe's epochs; or, where samples are held out and `options` ask for early stopping, until these
     say no more, and then with the weights that were best on them. It is a float32 network on one device, whatever it
     was trained with.
+
+    Raises:
+        TrainingError: `options` ask for what can't be had here.
     """
     distributed = options.distribute != "none"
+    if (distributed or options.precision != "float32") and type(recipe) is not Recipe:
+        # Others bring networks of their own, some with sparse inputs or their own idea of the metric.
+        raise TrainingError(
+            f"{recipe.name}, recipe {recipe.variant}: trains on the CPU and in float32 only. "
+            "--distribute and --precision are for the book's recipes: add --recipe book."
+        )
     if distributed:
         strategy = distribution.strategy(options.distribute)
         keras.utils.set_random_seed(recipe.seed)
@@ -130,7 +140,10 @@ def train(
         # Seeded for each network, so that none depends on how many were made before it.
         make_deterministic(recipe.seed)
     network = recipe.network(x, y)
-    writes = distribution.is_chief(options.distribute)
+    x = recipe.encode(x, network)
+    if held_out is not None:
+        held_out = (recipe.encode(held_out[0], network), held_out[1])
+    writes = is_chief(options.distribute)
     called = callbacks(options, stage, recipe.epochs, report, held_out is not None, writes)
     if distributed:
         with strategy.scope():
@@ -151,7 +164,7 @@ def train(
         )
     if learner is not network:
         copy_weights(learner, network)
-    return network
+    return recipe.finished(network)
 
 
 def _split(recipe: Recipe, x: Inputs, y: Array, seed: int | None) -> distribution.Split:

@@ -7,8 +7,21 @@ reading a recipe costs nothing.
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from serving.package.manifest import Task
-from training.data import BOSTON_HOUSING, IMDB, MNIST, NUM_WORDS, REUTERS, Array, Dataset, Inputs, Table
+from training.data import (
+    BOSTON_HOUSING,
+    IMDB,
+    MNIST,
+    NUM_WORDS,
+    OUT_OF_VOCABULARY,
+    REUTERS,
+    Array,
+    Dataset,
+    Inputs,
+    Table,
+)
 
 Network = Any
 """A `keras.Model`; Keras ships no types."""
@@ -67,13 +80,21 @@ class Recipe:
         """Whether samples are texts; else they are numbers."""
         return self.dataset.word_index is not None
 
-    def encode(self, x: Inputs) -> Inputs:
-        """The samples `x` in the form in which the network takes them, batch by batch."""
+    def encode(self, x: Inputs, network: Network) -> Inputs:
+        """The samples `x` in the form in which `network`, one of this recipe, takes them batch by batch."""
         return x
 
     def network(self, x: Inputs | None = None, y: Array | None = None) -> Network:
         """The untrained, compiled network; `x` and `y` are the training samples, where it begins with what they say."""
         return build(self, x)
+
+    def known(self, network: Network) -> Array:
+        """int64: the ids of the words that have a column of their own in `network`."""
+        return np.arange(OUT_OF_VOCABULARY + 1, NUM_WORDS)
+
+    def finished(self, network: Network) -> Network:
+        """The trained `network` as it is exported, its outputs those of the package."""
+        return network
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -86,7 +107,7 @@ class Recipe:
     @property
     def one_hot(self) -> bool:
         """Whether the loss takes a target as a row with a one in its class's column, and not as the class's number."""
-        return self.loss == "categorical_crossentropy"
+        return self.loss in ("categorical_crossentropy", "squared_hinge")
 
     @property
     def sample(self) -> tuple[int, ...]:

@@ -43,7 +43,8 @@ def keys(texts: Sequences, words: int) -> tuple[Keys, npt.NDArray[np.int32]]:
 
 def length(key: Keys) -> npt.NDArray[np.int64]:
     """Words of each term."""
-    return np.sum([key >= 1 << WORD_BITS * words for words in range(LONGEST_RUN)], axis=0)
+    words: npt.NDArray[np.int64] = np.sum([key >= 1 << WORD_BITS * less for less in range(LONGEST_RUN)], axis=0)
+    return words
 
 
 def frequent(texts: Sequences, longest: int, least: int) -> Keys:

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from serving.package.manifest import TextRules
 from serving.package.text import Normaliser
-from training.data import INDEX_FROM, NUM_WORDS, OUT_OF_VOCABULARY, START, Sequences
+from training.data import INDEX_FROM, START, Array, Sequences
 from training.errors import ExportError
 
 RULES = TextRules(lowercase=True, to_space='!"#$%&()*+,-./:;<=>?@[\\]^_{|}~`\t\n')
@@ -28,17 +28,19 @@ def encode(text: str, word_index: dict[str, int]) -> npt.NDArray[np.int32]:
     return np.array([START, *(rank + INDEX_FROM for rank in ranks if rank is not None)], dtype=np.int32)
 
 
-def known_words(words: list[str], word_index: dict[str, int]) -> np.float32:
-    """The share of `words` that have a column of their own; 0 where there are none."""
-    known = sum(word_index.get(word, NUM_WORDS) + INDEX_FROM < NUM_WORDS for word in words)
-    return np.float32(known / max(1, len(words)))
+def known_words(words: list[str], word_index: dict[str, int], known: Array) -> np.float32:
+    """The share of `words` whose ids are `known`: those that have a column of their own; 0 where there are no words."""
+    ids = set(known.tolist())
+    count = sum(word_index.get(word, -INDEX_FROM) + INDEX_FROM in ids for word in words)
+    return np.float32(count / max(1, len(words)))
 
 
-def known_words_of(sequences: Sequences) -> npt.NDArray[np.float32]:
+def known_words_of(sequences: Sequences, known: Array) -> npt.NDArray[np.float32]:
     """float32 [texts]: the same share, of texts whose words are all in the index."""
-    known = (sequences.ids > OUT_OF_VOCABULARY) & (sequences.ids < NUM_WORDS)
+    is_known = np.zeros(max(int(sequences.ids.max()), int(known.max())) + 1, np.float32)
+    is_known[known] = 1
     words = np.diff(sequences.offsets) - 1  # without the start mark, which keeps every part below from being empty
-    counts = np.add.reduceat(known.astype(np.float32), sequences.offsets[:-1])
+    counts = np.add.reduceat(is_known[sequences.ids], sequences.offsets[:-1])
     shares: npt.NDArray[np.float32] = counts / np.maximum(words, 1).astype(np.float32)
     return shares
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.distribution import is_chief, strategy
+from training.cluster import is_chief
+from training.distribution import strategy
 from training.errors import TrainingError
 
 pytestmark = pytest.mark.timeout(300)  # three processes that import TensorFlow

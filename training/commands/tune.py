@@ -10,7 +10,7 @@ from training.commands.common import Commands, Parents, show
 from training.errors import TrainingError
 from training.models import RECIPES
 from training.process import run_in_own_process
-from training.tuning.search import TRIALS, Found, Kind, Search, search
+from training.tuning.search import AT_BEST, TRIALS, Found, Kind, Search, search
 
 SHOWN = 10
 
@@ -83,5 +83,5 @@ def _table(found: Found, metric: str) -> Table:
     table.add_row(
         "the book", f"{found.book.value:.4f}", hidden, "relu", "0", "0", book["optimizer"], str(book["epochs"]), ""
     )
-    table.caption = found.book.protocol
+    table.caption = f"{found.book.protocol}; trials{AT_BEST}"
     return table

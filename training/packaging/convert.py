@@ -11,12 +11,15 @@ import tf2onnx
 from onnx import checker, compose, defs, helper, shape_inference, version_converter
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from training.best import TermsRecipe, terms_of
 from training.data import START, Array
 from training.errors import ExportError, one_line
+from training.layers import Log
 from training.models import Network, Recipe
 from training.packaging.canonical import Tensor, canonical
 from training.packaging.graph import EMPTY_COLUMN, IR_VERSION, OPSET, OPSETS, UNINDEXED_COLUMN, table_front, text_front
 from training.packaging.signature import Signature, of_network, of_recipe, tensor
+from training.packaging.terms_graph import Weights, terms_front
 
 CONVERTER_OPSET = 18  # the newest that tf2onnx writes
 
@@ -34,12 +37,14 @@ def convert(recipe: Recipe, network: Network, word_index: dict[str, int]) -> onn
     Raises:
         ExportError: the network isn't the recipe's.
     """
-    shapes = (tuple(network.input_shape), tuple(network.output_shape))
-    if shapes != (wanted := ((None, *recipe.sample), (None, recipe.outputs))):
-        raise ExportError(f"{recipe.name}: the network maps {shapes[0]} to {shapes[1]}, not {wanted[0]} to {wanted[1]}")
+    _check_shapes(recipe, network)
     if recipe.image:
         return convert_network(recipe.name, network, of_recipe(recipe))
-    if recipe.is_text:
+    if isinstance(recipe, TermsRecipe):
+        front, outputs = terms_front(word_index, _learnt(network)), [recipe.output, "known_words"]
+        network = keras.Model(terms_of(network).output, network.outputs)
+        joint = "sums"
+    elif recipe.is_text:
         front, outputs = text_front(word_index), [recipe.output, "known_words"]
         network = _serving_twin(network)
         joint = "multi_hot"
@@ -91,8 +96,29 @@ def _serving_twin(network: Network) -> Network:
     return twin
 
 
+def _check_shapes(recipe: Recipe, network: Network) -> None:
+    given = (None, terms_of(network).terms) if isinstance(recipe, TermsRecipe) else (None, *recipe.sample)
+    shapes = (tuple(network.input_shape), tuple(network.output_shape))
+    if shapes != (wanted := (given, (None, recipe.outputs))):
+        raise ExportError(f"{recipe.name}: the network maps {shapes[0]} to {shapes[1]}, not {wanted[0]} to {wanted[1]}")
+
+
+def _learnt(network: Network) -> Weights:
+    """The weights of a linear model over terms, what counts are scaled by multiplied in."""
+    layer = terms_of(network)
+    keys, scale, square, kernel, bias = (
+        keras.ops.convert_to_numpy(weight)
+        for weight in (layer.keys, layer.scale, layer.square, layer.kernel, layer.bias)
+    )
+    return Weights(keys, scale[:, None] * kernel, square, bias, layer.floor)
+
+
 def _training_means(network: Network) -> Array:
-    """float32 [features]: what the network's scaling layer subtracts."""
+    """float32 [features]: what stands in for absent features, the mean that the first layer knows."""
+    logs = next((layer for layer in network.layers if isinstance(layer, Log)), None)
+    if logs is not None:
+        known: Array = keras.ops.convert_to_numpy(logs.means)
+        return known
     scaling = network.layers[0]
     if not isinstance(scaling, keras.layers.Normalization):
         raise ExportError(f"{network.name}: the first layer is {type(scaling).__name__}, expected Normalization")
@@ -107,7 +133,8 @@ def _upgraded(recipe: Recipe, network: Network) -> onnx.ModelProto:
     del model.opset_import[:]
     model.opset_import.extend(OPSETS)
     model.ir_version = IR_VERSION
-    given = Tensor("network/input", onnx.TensorProto.FLOAT, ("N", recipe.features))
+    width = network.inputs[0].shape[-1]
+    given = Tensor("network/input", onnx.TensorProto.FLOAT, ("N", width))
     return canonical(model, "network", [given], [Tensor(recipe.output, onnx.TensorProto.FLOAT, ("N", recipe.outputs))])
 
 

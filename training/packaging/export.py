@@ -99,7 +99,7 @@ def _check(recipe: Recipe, data: Data, network: Network, predictions: Array, mod
     session = open_session(model)
     expected = {recipe.output: predictions}
     if isinstance(data.x_test, Sequences):
-        expected["known_words"] = known_words_of(data.x_test)
+        expected["known_words"] = known_words_of(data.x_test, recipe.known(network))
     tolerance = TOLERANCE[PROVIDER]
     check_parity(f"{recipe.name}, test set", expected, run(session, test_feeds(recipe, data)), tolerance)
     if data.raw_test:

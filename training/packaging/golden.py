@@ -48,11 +48,11 @@ def golden(recipe: Recipe, data: Data, network: Network) -> Golden:
 
 def text_outputs(recipe: Recipe, network: Network, texts: list[str], word_index: dict[str, int]) -> dict[str, Array]:
     """What a text package must answer to raw `texts`: Keras on the data set's encoding; the share of known words."""
-    ids = [encode(text, word_index) for text in texts]
+    ids, known = [encode(text, word_index) for text in texts], recipe.known(network)
     offsets = np.concatenate(([0], np.cumsum([len(each) for each in ids])))
     return {
         recipe.output: predict(recipe, network, Sequences(np.concatenate(ids), offsets)),
-        "known_words": np.array([known_words(tokens(text), word_index) for text in texts], np.float32),
+        "known_words": np.array([known_words(tokens(text), word_index, known) for text in texts], np.float32),
     }
 
 

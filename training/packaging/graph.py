@@ -48,25 +48,18 @@ def text_front(word_index: dict[str, int]) -> onnx.ModelProto:
         # Where each text starts and ends among the tokens.
         node("CumSum", ["text_tokens", "axis"], ["stops"]),
         node("Sub", ["stops", "text_tokens"], ["starts"]),
-        # The row of each token: a one at each text's first token, added up. No text is empty, so starts differ.
-        node("Shape", ["tokens"], ["token_count"]),
-        node("Shape", ["text_tokens"], ["rows"]),
-        node("ConstantOfShape", ["token_count"], ["no_starts"], value=_scalar(TensorProto.INT64)),
-        node("Expand", ["one", "rows"], ["start_marks"]),
-        node("ScatterElements", ["no_starts", "starts", "start_marks"], ["is_start"], axis=0),
-        node("CumSum", ["is_start", "axis"], ["row_from_one"]),
-        node("Sub", ["row_from_one", "one"], ["row"]),
+        *rows(),
         # Ones into a flat [N * NUM_WORDS]; a word that occurs twice writes the same one twice.
         node("Mul", ["row", "width"], ["row_offset"]),
         node("Add", ["column", "row_offset"], ["position"]),
         node("Mul", ["rows", "width"], ["size"]),
-        node("ConstantOfShape", ["size"], ["zeros"], value=_scalar(TensorProto.FLOAT)),
+        node("ConstantOfShape", ["size"], ["zeros"], value=scalar(TensorProto.FLOAT)),
         node("Expand", ["one_float", "token_count"], ["ones"]),
         node("ScatterElements", ["zeros", "position", "ones"], ["flat"], axis=0),
         node("Concat", ["minus_one", "width"], ["matrix_shape"], axis=0),
         node("Reshape", ["flat", "matrix_shape"], ["multi_hot"]),
-        *_count("known", "out_of_vocabulary"),
-        *_count("word", "empty_column"),
+        *count("column", "known", "out_of_vocabulary"),
+        *count("column", "word", "empty_column"),
         node("Max", ["word_count", "one_float"], ["word_count_or_one"]),
         node("Div", ["known_count", "word_count_or_one"], ["known_words"]),
     ]
@@ -80,7 +73,7 @@ def text_front(word_index: dict[str, int]) -> onnx.ModelProto:
         "out_of_vocabulary": np.array(OUT_OF_VOCABULARY, np.int64),
         "empty_column": np.array(EMPTY_COLUMN, np.int64),
     }
-    return _model(
+    return model_of(
         nodes,
         inputs={"text": (TensorProto.STRING, [1]), "text" + TOKENS_SUFFIX: (TensorProto.INT64, ["N"])},
         outputs={"multi_hot": (TensorProto.FLOAT, ["N", NUM_WORDS]), "known_words": (TensorProto.FLOAT, ["N"])},
@@ -94,7 +87,7 @@ def table_front(means: Array) -> onnx.ModelProto:
     Input `features` and output `present_features`: float32 [N, len(means)].
     """
     shape = (TensorProto.FLOAT, ["N", len(means)])
-    return _model(
+    return model_of(
         [
             helper.make_node("IsNaN", ["features"], ["is_absent"]),
             helper.make_node("Where", ["is_absent", "training_means", "features"], ["present_features"]),
@@ -105,14 +98,31 @@ def table_front(means: Array) -> onnx.ModelProto:
     )
 
 
-def _count(what: str, above: str) -> list[onnx.NodeProto]:
-    """Nodes that count, for each text, its tokens whose column is greater than the constant `above`.
+def rows() -> list[onnx.NodeProto]:
+    """Nodes that number each token's text: a one at each text's first token, added up.
+
+    No text is empty, so starts differ.
+    """
+    node = helper.make_node
+    return [
+        node("Shape", ["tokens"], ["token_count"]),
+        node("Shape", ["text_tokens"], ["rows"]),
+        node("ConstantOfShape", ["token_count"], ["no_starts"], value=scalar(TensorProto.INT64)),
+        node("Expand", ["one", "rows"], ["start_marks"]),
+        node("ScatterElements", ["no_starts", "starts", "start_marks"], ["is_start"], axis=0),
+        node("CumSum", ["is_start", "axis"], ["row_from_one"]),
+        node("Sub", ["row_from_one", "one"], ["row"]),
+    ]
+
+
+def count(of: str, what: str, above: str) -> list[onnx.NodeProto]:
+    """Nodes that count, for each text, its tokens whose value in `of` is greater than the constant `above`.
 
     A running sum with a zero in front, looked up at each text's two ends.
     """
     node = helper.make_node
     return [
-        node("Greater", ["column", above], [f"is_{what}"]),
+        node("Greater", [of, above], [f"is_{what}"]),
         node("Cast", [f"is_{what}"], [f"{what}_one"], to=TensorProto.INT32),
         node("CumSum", [f"{what}_one", "axis"], [f"{what}_sum"]),
         node("Concat", ["zero_count", f"{what}_sum"], [f"{what}_sum_from_zero"], axis=0),
@@ -123,17 +133,18 @@ def _count(what: str, above: str) -> list[onnx.NodeProto]:
     ]
 
 
-def _scalar(element_type: int) -> onnx.TensorProto:
+def scalar(element_type: int) -> onnx.TensorProto:
     """The zero that ConstantOfShape repeats."""
     return helper.make_tensor("value", element_type, [1], [0])
 
 
-def _model(
+def model_of(
     nodes: list[onnx.NodeProto],
     inputs: dict[str, tuple[int, list[Any]]],
     outputs: dict[str, tuple[int, list[Any]]],
     constants: dict[str, Array],
 ) -> onnx.ModelProto:
+    """The graph of `nodes`, each named after its first output."""
     for node in nodes:
         node.name = node.output[0]
     graph = helper.make_graph(

@@ -24,6 +24,8 @@ Kind = Literal["random", "hyperband"]
 BEST = "best.json"
 PATIENCE = 4
 """A trial stops after a quarter of its epochs without a lower loss."""
+AT_BEST = ", at the epoch with the lowest loss on them"
+"""How a trial's figures differ from those of a recipe that says how long to train."""
 
 Progress = Callable[[str], None]
 """Told of each trial, in one line."""
@@ -120,7 +122,7 @@ def run(order: Search, data: Data, progress: Progress) -> Found:
         hyperparameters=trials[0].hyperparameters,
         metric=order.recipe.metric,
         value=trials[0].value,
-        protocol=book.protocol,
+        protocol=f"{book.protocol}{AT_BEST}",
         search=order.kind,
         trials=len(trials),
         seed=order.seed,

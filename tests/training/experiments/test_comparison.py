@@ -5,13 +5,15 @@ import xml.etree.ElementTree as ElementTree
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from training import runs
 from training.experiments.comparison import figures, found, read
 from training.experiments.findings import FINDINGS, Records
+from training.experiments.history import Curve
 from training.experiments.page import write_comparison, write_page
-from training.experiments.picture import GAP, picture, spread
+from training.experiments.picture import GAP, limits, picture, spread
 from training.experiments.run import folder
 from training.experiments.variants import VARIANTS
 
@@ -44,7 +46,8 @@ def test_a_picture_names_every_curve_and_is_the_same_each_time(model: str) -> No
     for variant in VARIANTS[model][1:]:
         # Once beside the loss, unless that is on a scale of its own, and once beside the metric.
         assert words.count(variant.name) == (1 if variant.name == "mse" else 2)
-    assert words.count("book") == 2 * len(groups)
+    # What goes on from where the book's own ends is not drawn over it.
+    assert words.count("book") == 2 * len(groups - {"Epochs"})
     assert "Epoch" in words
 
 
@@ -61,6 +64,16 @@ def test_labels_keep_their_distance_and_their_order() -> None:
     assert all(second - first >= GAP - 1e-9 for first, second in pairwise(ordered))
     assert (moved[4], moved[1]) == (0.1, 0.9)
     assert sum(moved[index] for index in (0, 2, 3)) / 3 == pytest.approx(0.51)
+    assert spread([0.0, 0.01]) == pytest.approx([0, GAP])
+    assert spread([0.99, 1.0, 1.0]) == pytest.approx([1 - 2 * GAP, 1 - GAP, 1])
+
+
+def test_a_leap_does_not_flatten_the_rest_but_ends_and_bests_stay_in() -> None:
+    steady = Curve(np.arange(1, 41), np.linspace(0.5, 0.3, 40))
+    leaping = Curve(np.arange(1, 41), np.array([9.0, *[0.4] * 18, 50.0, *[0.4] * 18, 0.2, 0.8]))
+    low, high = limits([steady, leaping])
+    assert 0.1 < low < 0.2
+    assert 0.8 < high < 0.9
 
 
 def test_the_table_has_every_variant_and_the_figures_of_those_that_were_run() -> None:

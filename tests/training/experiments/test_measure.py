@@ -37,7 +37,7 @@ def test_figures_are_those_of_validation(tiny: Tiny, model: str) -> None:
 
 
 def test_hidden_features_cost_what_they_say(tiny: Tiny) -> None:
-    recipe = dataclasses.replace(tiny.recipes["house_price"], folds=0, validation_samples=30, epochs=20)
+    recipe = dataclasses.replace(tiny.recipes["house_price"], folds=0, validation_samples=30, epochs=10)
     data = load(recipe.dataset, tiny.data)
     figures, _ = measure(recipe, data.x_train, data.y_train, silent)
     assert figures["mae_missing"] > figures["mae"]

@@ -14,13 +14,14 @@ import pytest
 
 from tests.training.conftest import REPOSITORY, Tiny
 from training import runs
+from training.callbacks import Report
 from training.data import Data, load
 from training.experiments import measure as measuring
 from training.experiments import run as module
 from training.experiments.run import folder, recorded, run_all
 from training.experiments.stale import differs
 from training.experiments.variants import Variant
-from training.models import RECIPES
+from training.models import RECIPES, Recipe
 
 BOOK, L2, DROPOUT = (
     Variant("book", "As it is?"),
@@ -53,11 +54,23 @@ def topic(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     return run
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes the training's place where only its record matters."""
+
+    def measure(recipe: Recipe, x: object, y: object, report: Report) -> tuple[dict[str, float], str]:
+        report("validation", 1, 1, {"val_loss": recipe.l2})
+        return {"accuracy": 0.5}, "made up"
+
+    monkeypatch.setattr(measuring, "measure", measure)
+
+
 def files(at: Path) -> dict[str, int]:
     """Each file below `at`, and when it was written."""
     return {str(path.relative_to(at)): path.stat().st_mtime_ns for path in at.rglob("*") if path.is_file()}
 
 
+@pytest.mark.usefixtures("quick")
 def test_what_is_done_is_skipped(topic: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert topic(tmp_path, BOOK, L2) == 2
     first = files(tmp_path)
@@ -71,24 +84,19 @@ def test_what_is_done_is_skipped(topic: Callable[..., int], tmp_path: Path, caps
 
 
 def test_a_record_says_what_was_run_and_holds_no_test_figures(topic: Callable[..., int], tmp_path: Path) -> None:
-    topic(tmp_path, L2)
-    record = runs.read(tmp_path / "experiments" / "topic" / "l2")
+    topic(tmp_path / "first", L2)
+    topic(tmp_path / "second", L2)
+    record, again = (runs.read(folder(tmp_path / place, "topic") / "l2") for place in ("first", "second"))
+    assert (record.epochs, record.validation) == (again.epochs, again.validation)
     assert (record.model, record.recipe, record.test, record.baselines, record.mistakes) == ("topic", "l2", {}, {}, [])
     assert record.hyperparameters["l2"] == 0.001
     assert [epoch.done for epoch in record.epochs] == [1, 2]
     assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= record.epochs[0].figures.keys()
     assert record.validation["accuracy"] == pytest.approx(record.epochs[-1].figures["val_accuracy"])
-    assert runs.read_predictions(tmp_path / "experiments" / "topic" / "l2") is None
+    assert runs.read_predictions(folder(tmp_path / "first", "topic") / "l2") is None
 
 
-def test_the_same_experiment_gives_the_same_figures(topic: Callable[..., int], tmp_path: Path) -> None:
-    for place in ("first", "second"):
-        topic(tmp_path / place, DROPOUT)
-    first, second = (runs.read(folder(tmp_path / place, "topic") / "dropout") for place in ("first", "second"))
-    assert first.epochs == second.epochs
-    assert first.validation == second.validation
-
-
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("changes", [{"l2": 0.01}, {"l2": 0.001, "seed": 1}, {"l2": 0.001, "validation_samples": 20}])
 def test_a_changed_variant_is_run_again(topic: Callable[..., int], tmp_path: Path, changes: dict[str, float]) -> None:
     topic(tmp_path, BOOK, L2)
@@ -101,6 +109,7 @@ def test_a_changed_variant_is_run_again(topic: Callable[..., int], tmp_path: Pat
     assert topic(tmp_path, BOOK, changed) == 0
 
 
+@pytest.mark.usefixtures("quick")
 def test_other_data_and_damage_make_a_record_stale(topic: Callable[..., int], tiny: Tiny, tmp_path: Path) -> None:
     topic(tmp_path, BOOK)
     recipe = BOOK.recipe("topic")
@@ -116,22 +125,28 @@ def test_other_data_and_damage_make_a_record_stale(topic: Callable[..., int], ti
     assert recorded(path.parent, recipe) is not None
 
 
+@pytest.mark.usefixtures("quick")
 def test_interrupted_in_training_it_goes_on_where_it_stopped(
     topic: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = measuring.train
+    measure = measuring.measure
 
-    def interrupted(recipe: Any, *arguments: Any) -> Any:
+    def interrupted(recipe: Recipe, *arguments: Any) -> tuple[dict[str, float], str]:
         if recipe.variant == "l2":
             raise KeyboardInterrupt
-        return train(recipe, *arguments)
+        return measure(recipe, *arguments)
 
-    monkeypatch.setattr(measuring, "train", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        topic(tmp_path, BOOK, L2, DROPOUT)
-    assert files(tmp_path).keys() == {"experiments/topic/book/record.json"}
+    with monkeypatch.context() as patch:
+        patch.setattr(measuring, "measure", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            topic(tmp_path, BOOK, L2, DROPOUT)
+    before = files(tmp_path)
+    assert before.keys() == {"experiments/topic/book/record.json"}
+    assert topic(tmp_path, BOOK, L2, DROPOUT) == 2
+    assert before.items() < files(tmp_path).items()
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("moment", ["write", "rename"])
 def test_interrupted_in_writing_it_leaves_what_was_there(
     topic: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
