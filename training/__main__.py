@@ -1,4 +1,4 @@
-"""The command line: fit, evaluate, export, package, experiments, tune, report.
+"""The command line: fit, export, evaluate, report, package, publish, experiments, tune.
 
 python -m training fit sentiment topic house_price --data DIR --out models/
 python -m training evaluate models/sentiment/1 --data DIR
@@ -13,7 +13,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from training.commands import evaluate, fit, package
+from training.commands import evaluate, experiments, fit, package, publish, report, tune
 from training.commands.common import parents
 from training.errors import TrainingError
 
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Make and measure model packages.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     shared = parents()
-    for command in (fit, evaluate, package):
+    for command in (fit, evaluate, report, package, publish, experiments, tune):
         command.add(commands, shared)
     return parser
 

@@ -13,6 +13,7 @@ from training.cluster import is_chief
 from training.data import Array, Data, Inputs, Table
 from training.errors import TrainingError
 from training.evaluate import predict, score
+from training.measure import protocols
 from training.models import Network, Recipe
 from training.options import DEFAULT, Options
 from training.precision import copy_weights, twin
@@ -27,6 +28,8 @@ class Fitted:
 
     network: Network
     validation: dict[str, float]
+    splits: dict[str, dict[str, float]]
+    """The same figures for each split of the validation, by its name."""
     protocol: str
     """How the validation figures were measured, for people."""
     training_seconds: float
@@ -40,6 +43,9 @@ class Validation:
     """What training on a part of the samples, and measuring on the rest, said of a recipe."""
 
     figures: dict[str, float]
+    """The mean over the splits."""
+    splits: dict[str, dict[str, float]]
+    """The figures of each split, by its name."""
     protocol: str
     """How they were measured, for people."""
     epochs: int
@@ -182,7 +188,7 @@ def fit(recipe: Recipe, data: Data, report: Report, options: Options = DEFAULT) 
     last = replace(recipe, epochs=validation.epochs)
     network = train(last, data.x_train, data.y_train, "final", report, options=options)
     seconds = time.perf_counter() - started
-    return Fitted(network, validation.figures, validation.protocol, seconds, validation.epochs)
+    return Fitted(network, validation.figures, validation.splits, validation.protocol, seconds, validation.epochs)
 
 
 def validate(
@@ -210,24 +216,40 @@ def validated(recipe: Recipe, x: Inputs, y: Array, report: Report, options: Opti
 
     Source: Chollet, Deep Learning with Python, 2nd ed., §4.1.4 (held-out samples) and §4.3.4 (K-fold).
     """
-    rows = np.arange(len(y))
-    if recipe.folds:
-        parts = np.array_split(rows, recipe.folds)
-        protocol = f"mean of {recipe.folds}-fold validation on the {len(y):,} training samples"
-    else:
-        parts = [rows[: recipe.validation_samples]]
-        protocol = f"the first {recipe.validation_samples:,} training samples, held out while the rest were trained on"
-    scores: list[dict[str, float]] = []
     best: list[int] = []
-    for number, held_out in enumerate(parts, start=1):
-        stage = f"fold {number}/{len(parts)}" if recipe.folds else "validation"
-        rest = np.setdiff1d(rows, held_out)
-        unseen = x.take(held_out)
+
+    def fitted(rows: protocols.Rows) -> protocols.Predict:
+        held_out = np.setdiff1d(np.arange(len(y)), rows)
         losses = _Losses(report)
-        network = train(recipe, x.take(rest), y[rest], stage, losses, (unseen, y[held_out]), options)
-        scores.append(score(recipe, predict(recipe, network, unseen), y[held_out]))
+        stage = stages[len(best)]
+        unseen = (x.take(held_out), y[held_out])
+        network = train(recipe, x.take(rows), y[rows], stage, losses, unseen, options)
         best.append(int(np.argmin(losses.epochs)) + 1 if options.early_stopping else recipe.epochs)
+        return lambda rows: predict(recipe, network, x.take(rows))
+
+    splits, protocol = _splits(recipe, len(y))
+    stages = [split.name for split in splits]
+    scores = protocols.evaluate(splits, fitted, lambda found, rows: score(recipe, found, y[rows]), lambda *_: None)
     if options.early_stopping:
         protocol += f", at the epoch with the lowest loss on them, with a patience of {options.early_stopping}"
-    figures = {name: float(np.mean([each[name] for each in scores])) for name in scores[0]}
-    return Validation(figures, protocol, max(1, round(float(np.mean(best)))))
+    return Validation(scores.mean, scores.splits, protocol, max(1, round(float(np.mean(best)))))
+
+
+def _splits(recipe: Recipe, count: int) -> tuple[list[protocols.Split], str]:
+    """Which of the `count` training samples are held out when, and that for people."""
+    if not recipe.folds:
+        held = recipe.validation_samples
+        return (
+            [replace(split, name="validation") for split in protocols.hold_out(count, held)],
+            f"the first {held:,} training samples, held out while the rest were trained on",
+        )
+    if recipe.iterations == 1:
+        return (
+            protocols.k_fold(count, recipe.folds),
+            f"mean of {recipe.folds}-fold validation on the {count:,} training samples",
+        )
+    return (
+        protocols.iterated_k_fold(count, recipe.folds, recipe.iterations, recipe.seed),
+        f"mean of {recipe.iterations} times {recipe.folds}-fold validation on the {count:,} training samples, shuffled "
+        "each time",
+    )

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from serving.package.manifest import MODEL, digest
 from training import runs
+from training.cluster import is_chief
 from training.data import Data, load
 from training.models import Network, Recipe
+from training.options import DEFAULT, Options, changed
 from training.packaging.package import target, write
 from training.packaging.saved import load_network, save_network
 from training.progress import Display
@@ -37,6 +39,8 @@ class Job:
     """A folder that the fitted network is saved to, too."""
     runs: Path | None = None
     """The folder of run records; None means none is written."""
+    options: Options = DEFAULT
+    """How the fit runs, beside its recipe."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,10 @@ class _Log:
         self.epochs.append(runs.Epoch(stage, done, of, figures))
 
 
-def run(job: Job) -> Outcome:
+def run(job: Job) -> Outcome | None:
     """Fit, or load, the network of `job`, hold it to the version before it, and publish its package.
+
+    Of several workers that train together the chief alone goes on after the fit; the others get None.
 
     Raises:
         TrainingError: the data, the network or the folder is not as it should be; the message says how.
@@ -93,6 +99,9 @@ def run(job: Job) -> Outcome:
         from training.packaging.export import export
 
         network, training, training_seconds = _network(job, data, log)
+        if not is_chief(job.options.distribute):
+            display.say("done; the chief publishes")
+            return None
         predictions = predict(recipe, network, data.x_test)
         verdict = judge(recipe, data, predictions, folder, job.force) if job.gate else None
         if verdict is not None:
@@ -138,9 +147,19 @@ def _network(job: Job, data: Data, log: _Log) -> tuple[Network, "Training", floa
         network = load_network(job.network)
         origin = {"network_sha256": digest(job.network).sha256}
         return network, Training({}, "none, the network was saved earlier", origin), None
-    fitted = fit(recipe, data, log)
-    origin = {"recipe": recipe.variant, "seed": recipe.seed, "hyperparameters": recipe.hyperparameters}
-    return fitted.network, Training(fitted.validation, fitted.protocol, origin), fitted.training_seconds
+    fitted = fit(recipe, data, log, job.options)
+    origin = {
+        "recipe": recipe.variant,
+        "seed": recipe.seed,
+        "hyperparameters": {**recipe.hyperparameters, "epochs": fitted.epochs},
+    }
+    if (asked := changed(job.options)) != {}:
+        origin["options"] = asked
+    return (
+        fitted.network,
+        Training(fitted.validation, fitted.protocol, origin, fitted.splits),
+        fitted.training_seconds,
+    )
 
 
 def _forced(training: "Training", verdict: "Verdict") -> "Training":

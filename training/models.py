@@ -72,6 +72,8 @@ class Recipe:
     """Share of each hidden layer's outputs that training drops."""
     normalise: bool = True
     """Whether numbers are scaled to mean 0 and variance 1 before the first layer."""
+    iterations: int = 1
+    """Of K-fold validation; from 2 on, each shuffles anew, and 1 takes the samples in their own order."""
     missing: float = 0.0
     """Share of the features that training takes for absent, others in each batch."""
 

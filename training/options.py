@@ -1,7 +1,7 @@
 """How a fit runs, beside its recipe: logs, early stopping, checkpoints, precision, and over how many devices."""
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -32,6 +32,21 @@ class Options:
 
 
 DEFAULT = Options()
+
+
+def changed(options: Options) -> dict[str, str | int]:
+    """What `options` ask for that may change the weights, for a package's provenance."""
+    names = ("early_stopping", "precision", "distribute")
+    return {name: getattr(options, name) for name in names if getattr(options, name) != getattr(DEFAULT, name)}
+
+
+def of_model(options: Options, name: str) -> Options:
+    """`options`, with the folders of the model `name`."""
+    return replace(
+        options,
+        tensorboard=options.tensorboard and options.tensorboard / name,
+        checkpoints=options.checkpoints and options.checkpoints / name,
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -62,6 +62,7 @@ def record(
             protocol=training.protocol,
             epochs=epochs,
             validation=training.validation,
+            splits=training.splits,
             seconds=outcome.wall_seconds,
             training_seconds=outcome.training_seconds,
             peak_memory_bytes=outcome.peak_memory_bytes,

@@ -62,6 +62,8 @@ class Record:
     training_seconds: float | None
     """Training of the final network alone."""
     peak_memory_bytes: int
+    splits: dict[str, dict[str, float]] = field(default_factory=dict)
+    """The validation figures of each split, by its name."""
     test: dict[str, float] = field(default_factory=dict)
     """Figures on the test set; empty for an experiment, which never sees it."""
     baselines: dict[str, dict[str, float]] = field(default_factory=dict)

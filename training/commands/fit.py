@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 from rich.table import Table
 
@@ -10,8 +11,10 @@ from training.errors import TrainingError
 from training.job import Job, Outcome
 from training.job import run as make
 from training.models import RECIPES, Recipe
+from training.options import DEFAULT, add_arguments, from_arguments, of_model
 from training.process import run_in_own_process
-from training.recipes import VARIANTS, recipe
+from training.recipes import FOLDS, ITERATIONS, VARIANTS, Protocol, recipe, with_protocol
+from training.tuning.best import apply
 
 
 def add(commands: Commands, parents: Parents) -> None:
@@ -28,6 +31,19 @@ def add(commands: Commands, parents: Parents) -> None:
         help="to see the spread: fit seeds 0 to N - 1 as versions 1 to N, replacing what is there, without comparing",
     )
     fit.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of run records (runs)")
+    fit.add_argument(
+        "--hyperparameters", type=Path, metavar="FILE", help="of the book's recipe, as `tune` found them best"
+    )
+    fit.add_argument(
+        "--protocol",
+        choices=get_args(Protocol),
+        help="how to validate: hold out the first samples, K folds, or iterated K folds; default: as the recipe says",
+    )
+    fit.add_argument("--folds", type=int, default=FOLDS, metavar="K", help=f"of K-fold validation ({FOLDS})")
+    fit.add_argument(
+        "--iterations", type=int, default=ITERATIONS, metavar="P", help=f"of iterated K-fold ({ITERATIONS})"
+    )
+    add_arguments(fit)
     fit.add_argument("--save-network", type=Path, metavar="DIR", help="save the Keras networks to this folder, too")
     fit.set_defaults(run=run, network=None)
 
@@ -37,7 +53,9 @@ def add(commands: Commands, parents: Parents) -> None:
     export.add_argument("names", nargs=1, choices=RECIPES, metavar="NAME", help=", ".join(RECIPES))
     export.add_argument("network", type=Path, metavar="NETWORK.keras")
     _recipe(export)
-    export.set_defaults(run=run, save_network=None, runs=None, seed=None, seeds=None)
+    export.set_defaults(
+        run=run, save_network=None, runs=None, seed=None, seeds=None, hyperparameters=None, protocol=None
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -48,7 +66,11 @@ def run(options: argparse.Namespace) -> int:
         raise TrainingError(
             "--seeds must be 2 or more, and goes without --version: seed 0 becomes version 1, and so on"
         )
-    outcomes = [run_in_own_process(make, job, job.recipe.name) for job in _jobs(options)]
+    if options.network is None and options.distribute == "multi-worker" and len(options.names) > 1:
+        raise TrainingError("--distribute multi-worker: expected one model, for its workers meet at fixed ports")
+    made = [run_in_own_process(make, job, job.recipe.name) for job in _jobs(options)]
+    if not (outcomes := [outcome for outcome in made if outcome is not None]):
+        return 0  # a worker that is not the chief
     _show(outcomes)
     if options.seeds is not None:
         _show_spread(outcomes)
@@ -73,7 +95,7 @@ def _jobs(options: argparse.Namespace) -> list[Job]:
         of_seeds = [(seed, seed + 1) for seed in range(options.seeds)]
     return [
         Job(
-            recipe=recipe(name, options.recipe, seed),
+            recipe=_chosen(options, name, seed),
             data=options.data,
             out=options.out,
             version=version,
@@ -82,10 +104,22 @@ def _jobs(options: argparse.Namespace) -> list[Job]:
             network=options.network,
             save_network=options.save_network,
             runs=options.runs,
+            options=DEFAULT if options.network is not None else of_model(from_arguments(options), name),
         )
         for name in dict.fromkeys(options.names)
         for seed, version in of_seeds
     ]
+
+
+def _chosen(options: argparse.Namespace, name: str, seed: int | None) -> Recipe:
+    """The recipe that the flags ask for."""
+    if options.hyperparameters is not None:
+        chosen = apply(recipe(name, "book", seed), options.hyperparameters)
+    else:
+        chosen = recipe(name, options.recipe, seed)
+    if options.protocol is None:
+        return chosen
+    return with_protocol(chosen, options.protocol, options.folds, options.iterations)
 
 
 def _show(outcomes: list[Outcome]) -> None:

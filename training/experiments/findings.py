@@ -157,7 +157,7 @@ def _resistance(variant: str, says: str) -> Finding:
     return Finding(
         says=says,
         section="§5.4.4",
-        threshold="loss rises from its lowest to the end at most half as much as the book's, which does by 1 %",
+        threshold="loss ends above its lowest by at most half of what the book's does, and that by 1 % or more",
         needs=(BOOK, variant),
         check=partial(resists, variant=variant, share=0.5),
     )
@@ -175,7 +175,7 @@ def _larger(variant: str) -> tuple[Finding, ...]:
         Finding(
             "A far larger network overfits more severely",
             "§5.4.4",
-            "its loss rises from its lowest to the end at least 1.25 times as much",
+            "its loss ends above its lowest by at least 1.25 times what the book's does",
             (BOOK, variant),
             partial(steeper, variant=variant, than=BOOK, factor=1.25),
         ),
@@ -212,7 +212,7 @@ SENTIMENT = (
     Finding(
         "A smaller network overfits more slowly",
         "§5.4.4",
-        "the book's loss rises from its lowest to the end at least 1.25 times as much",
+        "the book's loss ends above its lowest by at least 1.25 times what that of 4 units does",
         (BOOK, "units-4"),
         partial(steeper, variant=BOOK, than="units-4", factor=1.25),
     ),

@@ -1,5 +1,6 @@
 """The picture of a comparison: validation loss and metric by epoch, one row of plots for each thing varied."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,9 +35,11 @@ _LINES: tuple[dict[str, Any], ...] = (
     {"color": GREEN, "linestyle": (0, (1.5, 1.2))},
     {"color": PURPLE, "linestyle": (0, (6, 1.5, 1.5, 1.5))},
 )
+_MORE_DIGITS = re.compile(r"(?<=\d\.\d\d)\d+")
+"""Of coordinates, beyond a hundredth of a point."""
 _METRICS = {"accuracy": "Validation accuracy", "mae": "Validation MAE, thousand dollars"}
 # Broad and behind the others, so that it shows where one of them is the same.
-_BOOK: dict[str, Any] = {"color": INK, "linestyle": "-", "linewidth": 2.8}
+_BOOK: dict[str, Any] = {"color": INK, "linestyle": "-", "linewidth": 3, "alpha": 0.5}
 
 
 def picture(model: str, records: Records) -> bytes:
@@ -70,7 +73,8 @@ def picture(model: str, records: Records) -> bytes:
         for plot in plots[-1]:
             plot.set_xlabel("Epoch")
 
-    return standalone(draw(f"experiments-{model.replace('_', '-')}", width, height, paint))
+    drawn = draw(f"experiments-{model.replace('_', '-')}", width, height, paint)
+    return standalone(_MORE_DIGITS.sub("", drawn))
 
 
 def _groups(model: str, records: Records) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import GroupKFold, KFold  # type: ignore[import-untyped]
+from sklearn.model_selection import GroupKFold, KFold
 
 from training.data import Array
 from training.errors import TrainingError

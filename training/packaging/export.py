@@ -1,7 +1,7 @@
 """Export: a trained network becomes the files of a model package, or is refused because they would not agree."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from serving.package.manifest import MANIFEST, MODEL, FileDigest, Manifest, dump
@@ -25,6 +25,8 @@ class Training:
     """How those were measured, for people."""
     provenance: dict[str, Any]
     """Seed and hyperparameters, or where the network came from."""
+    splits: dict[str, dict[str, float]] = field(default_factory=dict)
+    """The validation figures of each split, by its name."""
 
 
 @dataclass(frozen=True)

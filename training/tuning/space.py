@@ -1,6 +1,6 @@
 """The hyperparameters that are searched, and the recipe that a choice of them stands for."""
 
-import keras_tuner  # type: ignore[import-untyped]
+import keras_tuner
 
 from training.models import Recipe
 from training.tuning.best import ACTIVATIONS, OPTIMIZERS, Hyperparameters

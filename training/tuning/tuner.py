@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import keras_tuner  # type: ignore[import-untyped]
+import keras_tuner
 
 from training.tuning.best import Hyperparameters
 from training.tuning.search import TRIALS, Progress, Search, Trial
