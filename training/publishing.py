@@ -24,6 +24,8 @@ class Published:
     package: Path
     staged: Path
     gate: str
+    forced: bool = False
+    """Whether it was published although it is significantly worse, or can't be compared."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,12 @@ def publish(staged: Path, repository: Path, data: Path | None, force: bool) -> l
     decided = [_decide(package, repository, data, force) for package in packages]
     for package, published in zip(packages, decided, strict=True):
         if not published.package.exists():
-            manifest = msgspec.structs.replace(package.manifest, version=int(published.package.name))
+            provenance = package.manifest.provenance
+            if published.forced:
+                provenance = {**provenance, "forced": published.gate}
+            manifest = msgspec.structs.replace(
+                package.manifest, version=int(published.package.name), provenance=provenance
+            )
             write(published.package, {**package.files, MANIFEST: dump(manifest)})
     return decided
 
@@ -92,11 +99,11 @@ def _decide(package: _Staged, repository: Path, data: Path | None, force: bool) 
     before = folder.with_name(str(int(folder.name) - 1))
     if (before / MODEL).exists() and digest(before / MODEL) == package.manifest.files[MODEL]:
         return Published(before, package.place, "the same model.onnx: nothing to publish")
-    return Published(folder, package.place, _gate(package, folder, data, force))
+    return Published(folder, package.place, *_gate(package, folder, data, force))
 
 
-def _gate(package: _Staged, folder: Path, data: Path | None, force: bool) -> str:
-    """How `package` compares with the version that `folder` would take over from.
+def _gate(package: _Staged, folder: Path, data: Path | None, force: bool) -> tuple[str, bool]:
+    """How `package` compares with the version that `folder` would take over from, and whether that was overridden.
 
     Raises:
         GateError: it is significantly worse, or nothing can tell.
@@ -108,9 +115,10 @@ def _gate(package: _Staged, folder: Path, data: Path | None, force: bool) -> str
                 f"{package.place}: no test set is known for {package.manifest.name!r}, so nothing says that it is no "
                 "worse than what is there. Publish it with --force."
             )
-        return "not compared: no test set is known"
+        return "not compared: no test set is known", bool(versions(folder.parent))
     if not versions(folder.parent):
-        return "the first version"
+        return "the first version", False
     loaded = load(recipe.dataset, data)
     outputs = run(open_session(package.files[MODEL]), test_feeds(recipe, loaded))[recipe.output]
-    return str(judge(recipe, loaded, outputs, folder, force))
+    verdict = judge(recipe, loaded, outputs, folder, force)
+    return str(verdict), verdict.forced

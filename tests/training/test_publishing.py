@@ -140,3 +140,5 @@ def test_a_worse_model_is_refused_and_stops_the_others(real_data: Path, staged: 
     forced = {each.package.parent.name: each for each in publish(staged, repository, real_data, force=True)}
     assert forced["house_price"].package.name == "2"
     assert "forced" in forced["house_price"].gate
+    provenance = parse((repository / "house_price" / "2" / "model.json").read_bytes()).provenance
+    assert str(provenance["forced"]).startswith("significantly worse than house_price/1")

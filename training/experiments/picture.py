@@ -63,8 +63,9 @@ def picture(model: str, records: Records) -> bytes:
         plots = grid.subplots(squeeze=False)
         for (title, names), (left, right) in zip(groups.items(), plots, strict=True):
             shown = _shown(records, names)
-            _plot(left, {name: history.loss(record) for name, record in _comparable(shown).items()})
-            _plot(right, {name: history.metric(record) for name, record in shown.items()})
+            styles = _styles(list(shown))
+            _plot(left, {name: history.loss(record) for name, record in _comparable(shown).items()}, styles)
+            _plot(right, {name: history.metric(record) for name, record in shown.items()}, styles)
             left.set_title(title, loc="left", fontsize=10.5, fontweight="bold")
             if RECIPES[model].metric == "accuracy":
                 right.yaxis.set_major_formatter(_percent)
@@ -112,11 +113,16 @@ def _kind(record: Record) -> str:
     return "cross-entropy" if loss.endswith("crossentropy") else loss
 
 
-def _plot(plot: Axes, curves: dict[str, Curve]) -> None:
+def _styles(names: list[str]) -> dict[str, dict[str, Any]]:
+    """How the curve of each variant is drawn, the same in both plots of a row."""
+    lines = iter(_LINES)
+    return {name: _BOOK if name == BOOK else next(lines) for name in names}
+
+
+def _plot(plot: Axes, curves: dict[str, Curve], styles: dict[str, dict[str, Any]]) -> None:
     """Each of `curves` with a dot where it is best and its name at its end."""
-    styles = iter(_LINES)
     for name, curve in curves.items():
-        style = _BOOK if name == BOOK else next(styles)
+        style = styles[name]
         plot.plot(curve.epochs, curve.values, **({"linewidth": 1.6} | style), label=name)
         plot.plot(curve.best_epoch, curve.best, "o", color=style["color"], markersize=5)
     low, high = limits(list(curves.values()))
