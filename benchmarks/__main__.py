@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks import (
+    fits,
     lifecycle,
     load,
     machine,
@@ -24,6 +25,7 @@ from benchmarks import (
     startup,
     traces,
     transports,
+    versions,
 )
 from benchmarks.datasets import ENVIRONMENT, find_data
 from benchmarks.machine import Cores
@@ -46,12 +48,15 @@ BENCHMARKS: dict[str, ModuleType] = {
         traces,
         neighbours,
         quality,
+        versions,
         seeds,
+        fits,
     )
 }
 
-_ON_REQUEST = {peers.NAME, seeds.NAME}
-"""Run only when named: the one installs things, the other wants packages that take long to make."""
+_ON_REQUEST = {peers.NAME, seeds.NAME, fits.NAME}
+"""Run only when named: the first installs things, the second wants packages that take long to make, and the third
+makes some."""
 
 _LISTEN_SECONDS = 1.0
 _QUIET = 0.1

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from training.data import Array, Inputs, Sequences, Table
+from training.errors import ExportError
 from training.models import HOUSE_PRICE, SENTIMENT, TOPIC, Network, Recipe
 from training.terms import Terms, frequent, inverse_document_frequencies, length, log_ratios
 
@@ -27,10 +28,9 @@ class BestRecipe(Recipe):
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
-        """What this recipe says of itself, and how it is trained."""
-        its_own = tuple(field.name for field in fields(self) if field.name not in Recipe.__dataclass_fields__)
-        names = ("rate", *its_own, "l2", "optimizer", "loss", "epochs", "batch_size")
-        return {name: getattr(self, name) for name in dict.fromkeys(names)}
+        """What this recipe says of itself, and what every recipe does."""
+        its_own = (field.name for field in fields(self) if field.name not in Recipe.__dataclass_fields__)
+        return {**{name: getattr(self, name) for name in its_own}, **super().hyperparameters}
 
     def falling_rate(self, samples: int) -> Any:
         """The optimizer, its learning rate falling over the training on so many samples."""
@@ -125,11 +125,6 @@ class EnsembleRecipe(BestRecipe):
     floor: float = 1e-3
     """The least value that a logarithm is taken of."""
 
-    @property
-    def hyperparameters(self) -> dict[str, Any]:
-        """With the members' layers."""
-        return {"hidden": self.hidden, **super().hyperparameters}
-
     def network(self, x: Inputs | None = None, y: Array | None = None) -> Network:
         """All members at once; gives the standardised log price of each, float32 [N, members]."""
         import keras
@@ -194,10 +189,17 @@ class Prices:
 
 
 def terms_of(network: Network) -> Any:
-    """The layer of `network` that knows its terms."""
+    """The layer of `network` that knows its terms.
+
+    Raises:
+        ExportError: it has none.
+    """
     from training.layers import TermSum
 
-    return next(layer for layer in network.layers if isinstance(layer, TermSum))
+    for layer in network.layers:
+        if isinstance(layer, TermSum):
+            return layer
+    raise ExportError(f"{network.name}: the network knows no terms: expected one of recipe best, or --recipe book")
 
 
 def _better(recipe: Recipe) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Fitting: validate on training samples held out, then train on all of them; the test set is not touched here."""
 
+import logging
 import time
 from dataclasses import dataclass, field, replace
 
@@ -112,6 +113,12 @@ def make_deterministic(seed: int) -> None:
     tf.config.set_visible_devices([], "GPU")
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(seed)
+    tf.get_logger().addFilter(_worth_telling)
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    """Whether a message of TensorFlow's is about this code: each network is compiled once, and K folds are several."""
+    return "triggered tf.function retracing" not in record.getMessage()
 
 
 def train(

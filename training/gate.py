@@ -47,8 +47,8 @@ class Verdict:
             else "not significantly different from"
         )
         low, high = self.comparison.low, self.comparison.high
-        figures = f"by {self.comparison.difference:+.4f} (95 %: {low:+.4f} to {high:+.4f})"
-        return f"{word} {self.against} {figures}{', forced' if self.forced else ''}"
+        figures = f"{self.comparison.difference:+.4f} (95 %: {low:+.4f} to {high:+.4f})"
+        return f"{word} {self.against}: {figures}{', forced' if self.forced else ''}"
 
 
 def judge(recipe: Recipe, data: Data, predictions: Array, target: Path, force: bool) -> Verdict:

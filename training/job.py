@@ -138,6 +138,7 @@ def run(job: Job) -> Outcome | None:
 def _network(job: Job, data: Data, log: _Log) -> tuple[Network, "Training", float | None]:
     """The network that `job` asks for, what is known of its training, and the seconds that took."""
     from training.fit import fit, make_deterministic
+    from training.packaging.convert import check
     from training.packaging.export import Training
 
     recipe = job.recipe
@@ -145,6 +146,7 @@ def _network(job: Job, data: Data, log: _Log) -> tuple[Network, "Training", floa
     if job.network is not None:
         make_deterministic(recipe.seed)
         network = load_network(job.network)
+        check(recipe, network)
         origin = {"network_sha256": digest(job.network).sha256}
         return network, Training({}, "none, the network was saved earlier", origin), None
     fitted = fit(recipe, data, log, job.options)

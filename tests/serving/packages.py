@@ -1,8 +1,11 @@
 """Model packages to try things on: copies of the shipped ones, to be damaged, and tiny graphs made here."""
 
 import asyncio
+import atexit
+import functools
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,8 +35,20 @@ from serving.repository.routing import Fleet
 
 SHIPPED = Path(__file__).parents[2] / "models"
 NAMES = ("house_price", "sentiment", "topic")
+EVERY = [(name, version) for name in NAMES for version in (1, 2)]
+"""Name and version of each that ships."""
 
 SMALL = Limits(max_batch_rows=8, max_queue_rows=64)
+
+
+@functools.cache
+def first_versions() -> Path:
+    """A folder of version 1 of each shipped model: what answers does not change when a better one ships."""
+    folder = Path(tempfile.mkdtemp(prefix="triptych-models-"))
+    atexit.register(shutil.rmtree, folder)
+    for name in NAMES:
+        copy(folder, name)
+    return folder
 
 
 def copy(models: Path, name: str = "house_price", version: int = 1) -> Path:
@@ -194,15 +209,17 @@ def copy_endless(models: Path) -> Path:
     return folder
 
 
-def new_models(folder: Path = SHIPPED, metrics: Metrics | None = None, limits: Limits = SMALL) -> Models:
-    """The models of a folder on the CPU, not loaded yet; on the running event loop."""
+def new_models(folder: Path | None = None, metrics: Metrics | None = None, limits: Limits = SMALL) -> Models:
+    """The models of a folder (`first_versions`) on the CPU, not loaded yet; on the running event loop."""
+    folder = folder or first_versions()
     contracts = {task.model: task.problem for task in TASKS}
     loop = asyncio.get_running_loop()
     return Models(folder, Device(CPU), limits, metrics or Metrics(), loop, contracts)
 
 
-def open_models(folder: Path = SHIPPED, metrics: Metrics | None = None, limits: Limits = SMALL) -> Models:
+def open_models(folder: Path | None = None, metrics: Metrics | None = None, limits: Limits = SMALL) -> Models:
     """The same, with all of them loaded."""
+    folder = folder or first_versions()
     metrics = metrics or Metrics()
     models = new_models(folder, metrics, limits)
     controlled(models, folder, metrics).start()

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from training.best import BEST, EnsembleRecipe, TermsRecipe
 from training.data import DataFile, Dataset
 from training.models import DIGITS, HOUSE_PRICE, SENTIMENT, TOPIC, Recipe
 
@@ -26,18 +27,19 @@ class Tiny:
 
     data: Path
     recipes: dict[str, Recipe]
+    """The book's."""
+    best: dict[str, Recipe]
 
     def arguments(self, *arguments: object) -> list[str]:
-        """A Python command line that is `python -m training` with these recipes in place of the book's."""
+        """A Python command line that is `python -m training` with these recipes in place of the real ones."""
         program = (
-            "import pickle, sys; from training import __main__, models; "
-            "models.RECIPES.update(pickle.loads(bytes.fromhex(sys.argv[1]))); sys.exit(__main__.main(sys.argv[2:]))"
+            "import pickle, sys; from training import __main__, best, models; "
+            "book, better = pickle.loads(bytes.fromhex(sys.argv[1])); models.RECIPES.update(book); "
+            "best.BEST.update(better); sys.exit(__main__.main(sys.argv[2:]))"
         )
-        recipes = pickle.dumps(self.recipes).hex()
+        recipes = pickle.dumps((self.recipes, self.best)).hex()
         if arguments[0] == "fit" and "--runs" not in arguments:
             arguments = (*arguments, "--runs", self.data / "runs")
-        if arguments[0] in ("fit", "export") and "--recipe" not in arguments:
-            arguments = (*arguments, "--recipe", "book")
         return [sys.executable, "-c", program, recipes, *map(str, arguments), "--data", str(self.data)]
 
     def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -48,7 +50,7 @@ class Tiny:
 
     def training_long(self, name: str) -> "Tiny":
         """The same, with a model `name` that trains for many seconds, showing progress every few."""
-        return dataclasses.replace(self, recipes={name: dataclasses.replace(self.recipes[name], epochs=200)})
+        return dataclasses.replace(self, best={name: dataclasses.replace(self.best[name], epochs=2_000)})
 
 
 @pytest.fixture(scope="session")
@@ -93,10 +95,21 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, word_index: dict[str, int]) -
     recipes = (
         dataclasses.replace(SENTIMENT, dataset=sentiment, validation_samples=30),
         dataclasses.replace(TOPIC, dataset=topic, validation_samples=30),
-        dataclasses.replace(HOUSE_PRICE, dataset=house),
+        dataclasses.replace(HOUSE_PRICE, dataset=house, folds=2),
         dataclasses.replace(DIGITS, dataset=digits, validation_samples=30),
     )
-    return Tiny(folder, {recipe.name: dataclasses.replace(recipe, epochs=2, batch_size=32) for recipe in recipes})
+    book = {recipe.name: dataclasses.replace(recipe, epochs=2, batch_size=32) for recipe in recipes}
+    return Tiny(folder, book, {name: tiny_best(BEST[name], book[name]) for name in BEST})
+
+
+def tiny_best(recipe: Recipe, book: Recipe) -> Recipe:
+    """`recipe`, one of the best, on the data of `book` and for as long; every run of words is a term."""
+    names = ("dataset", "validation_samples", "folds", "epochs", "batch_size")
+    small = dataclasses.replace(recipe, **{name: getattr(book, name) for name in names})
+    if isinstance(small, TermsRecipe):
+        return dataclasses.replace(small, least=1)
+    assert isinstance(small, EnsembleRecipe)
+    return dataclasses.replace(small, members=3, hidden=(4, 4))
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,7 @@ def test_a_better_network_may_follow(published: tuple[Recipe, Data, Path]) -> No
     assert verdict.against == "house_price/1"
     assert verdict.comparison is not None
     assert verdict.comparison.significantly_better
-    assert str(verdict).startswith("significantly better than house_price/1 by +")
+    assert str(verdict).startswith("significantly better than house_price/1: +")
     assert not verdict.forced
 
 
@@ -48,7 +48,7 @@ def test_a_better_network_may_follow(published: tuple[Recipe, Data, Path]) -> No
 def test_a_worse_one_must_not(published: tuple[Recipe, Data, Path], target: str) -> None:
     recipe, data, model = published
     worse = off_by(data, 1e3)
-    with pytest.raises(GateError, match=r"significantly worse than house_price/1 by -.*--force"):
+    with pytest.raises(GateError, match=r"significantly worse than house_price/1: -.*--force"):
         judge(recipe, data, worse, model / target, force=False)
     verdict = judge(recipe, data, worse, model / target, force=True)
     assert verdict.forced
@@ -58,7 +58,7 @@ def test_a_worse_one_must_not(published: tuple[Recipe, Data, Path], target: str)
 def test_the_same_network_again_is_no_worse(tiny: Tiny, published: tuple[Recipe, Data, Path]) -> None:
     recipe, _, model = published
     again = run(Job(recipe, data=tiny.data, out=model.parent))
-    assert again.gate.startswith("not significantly different from house_price/1 by +0.0000")
+    assert again.gate.startswith("not significantly different from house_price/1: +0.0000")
     assert again.package == model / "2"
 
 
@@ -79,7 +79,7 @@ def test_a_worse_fit_leaves_the_repository_alone_and_force_is_recorded(
     tiny: Tiny, published: tuple[Recipe, Data, Path], tmp_path: Path
 ) -> None:
     recipe, _, _ = published
-    good = dataclasses.replace(recipe, epochs=60)
+    good = dataclasses.replace(recipe, epochs=60, folds=0, validation_samples=10)
     run(Job(good, data=tiny.data, out=tmp_path))
     bad = dataclasses.replace(recipe, epochs=1, folds=0, validation_samples=10)
     with pytest.raises(GateError, match="not published"):

@@ -81,7 +81,7 @@ def test_the_newest_of_several_is_published(staged: Path, tmp_path: Path) -> Non
 def publish_without_data(staged: Path, repository: Path) -> list[module.Published]:
     """As `publish`, where the comparison says that nothing is worse."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_gate", lambda *_: "compared")
+        patch.setattr(module, "_gate", lambda *_: ("compared", False))
         return publish(staged, repository, None, force=False)
 
 

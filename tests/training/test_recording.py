@@ -1,5 +1,6 @@
 """What a fit records: every figure beside the baselines', and the worst mistakes in words."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -55,9 +56,10 @@ def test_baselines_are_measured_once_for_the_same_data(recorded: Path, tiny: Tin
     changed["figures"]["mean"]["mae"] = -1.0
     (tmp_path / "house_price").mkdir()
     beside = tmp_path / "house_price" / BASELINES
+    quick = dataclasses.replace(tiny.recipes["house_price"], epochs=1, folds=0, validation_samples=10)
     for content, expected in ((json.dumps(changed), -1.0), ("{}", None)):
         beside.write_text(content)
-        outcome = run(Job(tiny.recipes["house_price"], data=tiny.data, out=tmp_path / "m", runs=tmp_path, gate=False))
+        outcome = run(Job(quick, data=tiny.data, out=tmp_path / "m", runs=tmp_path, gate=False))
         assert outcome.run is not None
         found = runs.read(outcome.run).baselines["mean"]["mae"]
         assert (found == expected) if expected else (found > 0)

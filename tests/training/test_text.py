@@ -10,6 +10,7 @@ from training.errors import ExportError
 from training.text import encode, known_words, known_words_of, rebuild, tokens, unreachable
 
 INDEX = {"the": 1, "film": 2, "don't": 3, "café": 4, "rare": 9_997}
+KNOWN = np.arange(3, 10_000)
 
 
 def test_encode() -> None:
@@ -27,16 +28,16 @@ def test_only_the_space_splits() -> None:
 @pytest.mark.parametrize("text", ["", " ", "\n\t !?", "   " * 2000])
 def test_texts_without_words(text: str) -> None:
     assert encode(text, INDEX).tolist() == [START]
-    assert known_words(tokens(text), INDEX) == 0
+    assert known_words(tokens(text), INDEX, KNOWN) == 0
 
 
 def test_known_words_counts_every_occurrence() -> None:
-    assert known_words(tokens("the the film rare unheard"), INDEX) == np.float32(3 / 5)
+    assert known_words(tokens("the the film rare unheard"), INDEX, KNOWN) == np.float32(3 / 5)
 
 
 def test_known_words_of_sequences() -> None:
     sequences = Sequences.from_ranks([[1, 2, 9_997, 9_996], [], [9_998]])
-    np.testing.assert_array_equal(known_words_of(sequences), np.array([3 / 4, 0, 0]))
+    np.testing.assert_array_equal(known_words_of(sequences, KNOWN), np.array([3 / 4, 0, 0]))
 
 
 def test_rebuild() -> None:

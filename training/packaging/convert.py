@@ -37,7 +37,7 @@ def convert(recipe: Recipe, network: Network, word_index: dict[str, int]) -> onn
     Raises:
         ExportError: the network isn't the recipe's.
     """
-    _check_shapes(recipe, network)
+    check(recipe, network)
     if recipe.image:
         return convert_network(recipe.name, network, of_recipe(recipe))
     if isinstance(recipe, TermsRecipe):
@@ -96,11 +96,20 @@ def _serving_twin(network: Network) -> Network:
     return twin
 
 
-def _check_shapes(recipe: Recipe, network: Network) -> None:
+def check(recipe: Recipe, network: Network) -> None:
+    """Hold a network, which may come from a file, to what `recipe` makes.
+
+    Raises:
+        ExportError: it isn't the recipe's; says what it is instead.
+    """
     given = (None, terms_of(network).terms) if isinstance(recipe, TermsRecipe) else (None, *recipe.sample)
     shapes = (tuple(network.input_shape), tuple(network.output_shape))
     if shapes != (wanted := (given, (None, recipe.outputs))):
         raise ExportError(f"{recipe.name}: the network maps {shapes[0]} to {shapes[1]}, not {wanted[0]} to {wanted[1]}")
+    # A network in training, such as a checkpoint, may have the shapes of the finished one.
+    last = getattr(network.layers[-1], "activation", None)
+    if isinstance(recipe, TermsRecipe) and last is not keras.activations.get(recipe.activation):
+        raise ExportError(f"{recipe.name}: the network does not end in {recipe.activation}: expected a finished one")
 
 
 def _learnt(network: Network) -> Weights:

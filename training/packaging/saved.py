@@ -14,8 +14,10 @@ def load_network(path: Path) -> Network:
     """
     import keras
 
+    import training.layers  # noqa: F401  # makes them known to Keras
+
     try:
-        return keras.models.load_model(path)
+        return keras.models.load_model(path, compile=False)  # nothing here trains it further
     except (OSError, ValueError, TypeError) as error:
         raise TrainingError(f"{path} is not a saved Keras network: {one_line(error)}") from error
 

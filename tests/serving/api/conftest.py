@@ -12,7 +12,7 @@ from tests.serving.api.desk import Desk, open_desk
 
 @pytest_asyncio.fixture
 async def desk() -> AsyncIterator[Desk]:
-    desk = await open_desk(packages.SHIPPED, Limits(max_batch_rows=8, max_queue_rows=2 * MAX_IN_FLIGHT))
+    desk = await open_desk(packages.first_versions(), Limits(max_batch_rows=8, max_queue_rows=2 * MAX_IN_FLIGHT))
     yield desk
     await desk.models.close()
     for name in packages.NAMES:

@@ -28,10 +28,11 @@ def refusal(models: Path, name: str = "house_price", version: int = 1) -> tuple[
 
 
 def test_a_shipped_package_is_read_whole() -> None:
-    for name in packages.NAMES:
-        package = read(packages.SHIPPED, packages.SHIPPED / name / "1", name, 1)
-        assert package.manifest.name == name
-        assert package.model == (packages.SHIPPED / name / "1" / "model.onnx").read_bytes()
+    for name, version in packages.EVERY:
+        folder = packages.SHIPPED / name / str(version)
+        package = read(packages.SHIPPED, folder, name, version)
+        assert (package.manifest.name, package.manifest.version) == (name, version)
+        assert package.model == (folder / "model.onnx").read_bytes()
 
 
 def test_versions_are_found_in_the_order_of_their_numbers(tmp_path: Path) -> None:

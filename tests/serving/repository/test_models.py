@@ -86,20 +86,21 @@ def refused(models: Models, name: str, version: str = "") -> StatusError:
 
 async def test_the_shipped_models_load_with_metrics_and_log_lines(caplog: pytest.LogCaptureFixture) -> None:
     metrics = Metrics()
-    models = open_models(metrics=metrics)
+    models = open_models(packages.SHIPPED, metrics)
     assert models.ready == dict.fromkeys(packages.NAMES, True)
     tasks = ("regression", "binary-classification", "multiclass-classification")
     for name, task in zip(packages.NAMES, tasks, strict=True):
-        assert value(metrics, "triptych_model_info", model=name, version="1", provider=CPU, task=task) == 1
-        assert value(metrics, "triptych_model_ready", model=name, version="1") == 1
+        assert models.resolve(name, "").label == "2", "the highest answers"
+        for version in ("1", "2"):
+            assert value(metrics, "triptych_model_info", model=name, version=version, provider=CPU, task=task) == 1
+            assert value(metrics, "triptych_model_ready", model=name, version=version) == 1
         assert value(metrics, "triptych_queue_rows", model=name) == 0
         assert value(metrics, "triptych_rejected_total", model=name, reason="queue_full") == 0
         for outcome in LOAD_OUTCOMES:
             loads = value(metrics, "triptych_model_loads_total", model=name, outcome=outcome)
-            assert loads == (1 if outcome == "ready" else 0)
-    assert [vars(record)["model"] for record in caplog.records if record.message == "model ready"] == list(
-        packages.NAMES
-    )
+            assert loads == (2 if outcome == "ready" else 0)
+    told = [vars(record) for record in caplog.records if record.message == "model ready"]
+    assert sorted((record["model"], record["version"]) for record in told) == packages.EVERY
     await models.close()
 
 

@@ -23,10 +23,10 @@ from tests.serving import packages
 MIB = 1024**2
 
 
-def tried(models: Path, name: str = "house_price", **options: Any) -> Trial:
-    folder = models / name / "1"
-    digest = disk.read(models, folder, name, 1).digest
-    return try_out(models, folder, name, 1, digest, **options)
+def tried(models: Path, name: str = "house_price", version: int = 1, **options: Any) -> Trial:
+    folder = models / name / str(version)
+    digest = disk.read(models, folder, name, version).digest
+    return try_out(models, folder, name, version, digest, **options)
 
 
 def refusal(models: Path, name: str = "house_price", **options: Any) -> tuple[str, str]:
@@ -53,9 +53,9 @@ def of_graph(models: Path, *nodes: onnx.NodeProto, **constants: Any) -> Path:
 # What is good.
 
 
-@pytest.mark.parametrize("name", packages.NAMES)
-def test_shipped_packages_pass(name: str) -> None:
-    result = tried(packages.SHIPPED, name)
+@pytest.mark.parametrize(("name", "version"), packages.EVERY)
+def test_shipped_packages_pass(name: str, version: int) -> None:
+    result = tried(packages.SHIPPED, name, version)
     steps = ["start", "checksum", "static", "checker", "session", "signature", "golden", "warm-up"]
     assert list(result.seconds) == steps
     assert all(0 <= seconds < 60 for seconds in result.seconds.values())

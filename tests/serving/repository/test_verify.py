@@ -23,8 +23,8 @@ DEVICE = Device(CPU)
 Json = dict[str, Any]
 
 
-def read(models: Path, name: str) -> Package:
-    return disk.read(models, models / name / "1", name, 1)
+def read(models: Path, name: str, version: int = 1) -> Package:
+    return disk.read(models, models / name / str(version), name, version)
 
 
 def packed(manifest: Manifest, model: bytes) -> Package:
@@ -37,9 +37,9 @@ def refusal(package: Package, max_batch_rows: int = 4) -> tuple[str, str]:
     return caught.value.outcome, str(caught.value)
 
 
-@pytest.mark.parametrize("name", packages.NAMES)
-def test_shipped_packages_verify(name: str) -> None:
-    package = read(packages.SHIPPED, name)
+@pytest.mark.parametrize(("name", "version"), packages.EVERY)
+def test_shipped_packages_verify(name: str, version: int) -> None:
+    package = read(packages.SHIPPED, name, version)
     runner, cost, batch_rows = verify.load(package, DEVICE, 16)
     assert 1 <= batch_rows <= 16
     assert runner.session.provider == CPU

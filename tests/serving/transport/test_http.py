@@ -594,7 +594,7 @@ async def test_a_handshake_must_come_in_time(tls: Tls) -> None:
 
 @asynccontextmanager
 async def api(max_body_bytes: int = 100_000, max_delay: float = 0.0) -> AsyncIterator[tuple[Desk, Rig]]:
-    desk = await open_desk(packages.SHIPPED, replace(packages.SMALL, max_delay=max_delay))
+    desk = await open_desk(packages.first_versions(), replace(packages.SMALL, max_delay=max_delay))
     made = application(desk.backend, None, lambda: True, max_body_bytes=max_body_bytes)  # type: ignore[arg-type]
     async with serving(app=made) as rig:
         yield desk, rig

@@ -13,6 +13,7 @@ from onnx import checker
 from serving.package.text import flatten
 from training.data import NUM_WORDS, Array, Sequences
 from training.evaluate import open_session
+from training.models import SENTIMENT
 from training.packaging.graph import EMPTY_COLUMN, UNINDEXED_COLUMN, table_front, text_front
 from training.text import encode, known_words, normalise, tokens
 
@@ -20,6 +21,8 @@ from ..conftest import ODD_WORDS
 
 MEANINGLESS = max(EMPTY_COLUMN, UNINDEXED_COLUMN) + 1
 """Columns below this are not the encoding's: the network's kernel is zero there."""
+
+COLUMNS = SENTIMENT.known(None)
 
 words = st.one_of(
     st.sampled_from(ODD_WORDS),
@@ -54,7 +57,7 @@ def test_any_text_is_encoded_as_in_python(
         expected = Sequences(ids, np.array([0, len(ids)])).batch(np.array([0]))[0, MEANINGLESS:]
         np.testing.assert_array_equal(multi_hot[row].nonzero()[0], expected.nonzero()[0])
         assert set(np.unique(multi_hot[row])) <= {0, 1}
-        assert known[row] == known_words(tokens(text), word_index)
+        assert known[row] == known_words(tokens(text), word_index, COLUMNS)
 
 
 @settings(deadline=None, max_examples=100)

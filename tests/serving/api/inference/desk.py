@@ -91,7 +91,7 @@ class InferDesk(Desk):
         return value(self.metrics, "triptych_requests_total", **labels)
 
 
-async def open_infer_desk(folder: Path = packages.SHIPPED, limits: Limits = packages.SMALL) -> InferDesk:
+async def open_infer_desk(folder: Path | None = None, limits: Limits = packages.SMALL) -> InferDesk:
     metrics = Metrics()
     return InferDesk(packages.open_models(folder, metrics, limits), metrics)
 

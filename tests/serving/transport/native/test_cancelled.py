@@ -30,7 +30,7 @@ class Served:
     def __init__(self) -> None:
         self.metrics = Metrics()
         # What comes waits for more, for longer than any test takes: it is queued for as long as it is not cancelled.
-        self.models = packages.open_models(packages.SHIPPED, self.metrics, Batches(8, 64, max_delay=1000.0))
+        self.models = packages.open_models(packages.first_versions(), self.metrics, Batches(8, 64, max_delay=1000.0))
         self.transport = NativeTransport(Limits())
         self.port = self.transport.bind("127.0.0.1:0")
 
