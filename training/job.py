@@ -1,7 +1,7 @@
 """One model's fit or export, from the data set to the package on disk and the run's record."""
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from training.models import Network, Recipe
 from training.options import DEFAULT, Options, changed
 from training.packaging.package import target, write
 from training.packaging.saved import load_network, save_network
-from training.progress import Display
+from training.progress import Display, Log
 from training.provenance import peak_memory, run_json
 from training.quiet import silent_stderr
 
@@ -63,18 +63,6 @@ class Outcome:
     """The run's folder, where there is one."""
 
 
-@dataclass
-class _Log:
-    """Takes reports: shows them, and keeps them for the record."""
-
-    display: Display
-    epochs: list[runs.Epoch] = field(default_factory=list)
-
-    def __call__(self, stage: str, done: int, of: int, figures: dict[str, float]) -> None:
-        self.display.epoch(stage, done, of, figures)
-        self.epochs.append(runs.Epoch(stage, done, of, figures))
-
-
 def run(job: Job) -> Outcome | None:
     """Fit, or load, the network of `job`, hold it to the version before it, and publish its package.
 
@@ -87,7 +75,7 @@ def run(job: Job) -> Outcome | None:
     recipe = job.recipe
     folder = target(job.out, recipe.name, job.version, job.force)  # refused before the work, not after
     with Display(recipe.name) as display:
-        log = _Log(display)
+        log = Log(display)
         # Data first: reading it takes the most memory, and TensorFlow then reuses what it gave back.
         data = load(recipe.dataset, job.data)
         display.say(f"{len(data.y_train):,} training and {len(data.y_test):,} test samples")
@@ -129,13 +117,21 @@ def run(job: Job) -> Outcome | None:
         run=None if job.runs is None else runs.folder(job.runs, recipe.name, recipe.variant, recipe.seed),
     )
     if outcome.run is not None:
-        from training.recording import record
+        from training.recording import Made, record
 
-        record(outcome.run, outcome, data, predictions, training, log.epochs)
+        made = Made(
+            package=f"{recipe.name}/{folder.name}",
+            model_sha256=outcome.sha256,
+            gate=outcome.gate,
+            seconds=wall_seconds,
+            training_seconds=training_seconds,
+            peak_memory_bytes=outcome.peak_memory_bytes,
+        )
+        record(outcome.run, recipe, data, predictions, training, log.epochs, made)
     return outcome
 
 
-def _network(job: Job, data: Data, log: _Log) -> tuple[Network, "Training", float | None]:
+def _network(job: Job, data: Data, log: Log) -> tuple[Network, "Training", float | None]:
     """The network that `job` asks for, what is known of its training, and the seconds that took."""
     from training.fit import fit, make_deterministic
     from training.packaging.convert import check

@@ -1,9 +1,12 @@
 """Showing how far a fit has come: a bar on a terminal, a few plain lines elsewhere."""
 
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from training.runs import Epoch
 
 LINES = 4
 """Plain lines for each stage, about."""
@@ -48,3 +51,16 @@ class Display:
     def say(self, message: str) -> None:
         """One line about something other than an epoch."""
         self._console.print(f"{self._name}: {message}", soft_wrap=True)
+
+
+@dataclass
+class Log:
+    """Takes reports: shows them, and keeps them for the record."""
+
+    display: Display
+    epochs: list[Epoch] = field(default_factory=list)
+
+    def __call__(self, stage: str, done: int, of: int, figures: dict[str, float]) -> None:
+        """An epoch is over."""
+        self.display.epoch(stage, done, of, figures)
+        self.epochs.append(Epoch(stage, done, of, figures))

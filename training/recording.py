@@ -1,6 +1,7 @@
 """The record of a fit: its figures beside the baselines', and where it was most wrong."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,6 @@ from training.provenance import code, libraries
 from training.text import rebuild
 
 if TYPE_CHECKING:
-    from training.job import Outcome
     from training.packaging.export import Training
 
 BASELINES = "baselines.json"
@@ -27,20 +27,40 @@ HOUSE_FEATURES = (
 )
 
 
+@dataclass(frozen=True)
+class Made:
+    """What a fit made, and what it took."""
+
+    package: str
+    """As name/version."""
+    model_sha256: str
+    gate: str
+    """How it compares with the version before it."""
+    seconds: float
+    training_seconds: float | None
+    peak_memory_bytes: int
+
+
 def record(
-    folder: Path, outcome: "Outcome", data: Data, predictions: Array, training: "Training", epochs: list[runs.Epoch]
+    folder: Path,
+    recipe: Recipe,
+    data: Data,
+    predictions: Array,
+    training: "Training",
+    epochs: list[runs.Epoch],
+    made: Made,
 ) -> None:
     """Write the record of a fit.
 
     Args:
         folder: the run's, `<runs>/<model>/<run>`; baselines are kept beside it, for they are the same for every run.
-        outcome: what came of the fit.
+        recipe: what was fitted.
         data: its data set.
         predictions: [N, outputs], the final network's on the test set.
         training: what is known of how the network came to be.
         epochs: what was reported.
+        made: what came of it.
     """
-    recipe = outcome.recipe
     found = duplicates.find(data.x_train, data.x_test, y_train=data.y_train, y_test=data.y_test)
     runs.write(
         folder,
@@ -57,22 +77,22 @@ def record(
                 "dataset_sha256": data.sha256,
                 "code": code(),
                 "libraries": libraries(),
-                "model_sha256": outcome.sha256,
+                "model_sha256": made.model_sha256,
             },
             protocol=training.protocol,
             epochs=epochs,
             validation=training.validation,
             splits=training.splits,
-            seconds=outcome.wall_seconds,
-            training_seconds=outcome.training_seconds,
-            peak_memory_bytes=outcome.peak_memory_bytes,
+            seconds=made.seconds,
+            training_seconds=made.training_seconds,
+            peak_memory_bytes=made.peak_memory_bytes,
             test=figures(recipe, predictions, data.y_test),
             baselines=_baselines(folder.parent / BASELINES, recipe, data),
             book=recipe.book,
             mistakes=mistakes(recipe, data, predictions),
             duplicates=found.describe(),
-            package=f"{recipe.name}/{outcome.package.name}",
-            gate=outcome.gate,
+            package=made.package,
+            gate=made.gate,
         ),
         predictions,
         data.y_test,

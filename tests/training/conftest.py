@@ -50,7 +50,7 @@ class Tiny:
 
     def training_long(self, name: str) -> "Tiny":
         """The same, with a model `name` that trains for many seconds, showing progress every few."""
-        return dataclasses.replace(self, best={name: dataclasses.replace(self.best[name], epochs=2_000)})
+        return dataclasses.replace(self, best={name: dataclasses.replace(self.best[name], epochs=200)})
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,8 @@ from training.commands.common import Commands, Parents, show
 from training.errors import TrainingError
 from training.models import RECIPES
 from training.process import run_in_own_process
-from training.tuning.search import AT_BEST, TRIALS, Found, Kind, Search, search
+from training.tuning.order import TRIALS, Kind, Search
+from training.tuning.search import AT_BEST, Found, search
 
 SHOWN = 10
 

@@ -4,7 +4,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from training import runs
@@ -14,7 +14,7 @@ from training.experiments.stale import differs, inputs
 from training.experiments.variants import Variant
 from training.models import Recipe
 from training.process import run_in_own_process
-from training.progress import Display
+from training.progress import Display, Log
 from training.provenance import code, libraries, peak_memory
 from training.quiet import silent_stderr
 
@@ -71,18 +71,6 @@ def run_all(model: str, variants: Iterable[Variant], data: Path | None, run_fold
     return len(due)
 
 
-@dataclass
-class _Log:
-    """Takes reports: shows them, and keeps them for the record."""
-
-    display: Display
-    epochs: list[runs.Epoch] = field(default_factory=list)
-
-    def __call__(self, stage: str, done: int, of: int, figures: dict[str, float]) -> None:
-        self.display.epoch(stage, done, of, figures)
-        self.epochs.append(runs.Epoch(stage, done, of, figures))
-
-
 def run(experiment: Experiment) -> None:
     """Train and measure one variant on training samples alone, and write its record."""
     started = time.perf_counter()
@@ -97,7 +85,7 @@ def run(experiment: Experiment) -> None:
     from training.experiments.measure import measure
 
     with Display(f"{recipe.name} {recipe.variant}") as display:
-        log = _Log(display)
+        log = Log(display)
         validation, protocol = measure(recipe, x, y, log)
     record = runs.Record(
         model=recipe.name,

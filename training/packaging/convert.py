@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import onnx
 import tensorflow as tf
 import tf2onnx
@@ -116,7 +117,7 @@ def _learnt(network: Network) -> Weights:
     """The weights of a linear model over terms, what counts are scaled by multiplied in."""
     layer = terms_of(network)
     keys, scale, square, kernel, bias = (
-        keras.ops.convert_to_numpy(weight)
+        np.asarray(weight)
         for weight in (layer.keys, layer.scale, layer.square, layer.kernel, layer.bias)
     )
     return Weights(keys, scale[:, None] * kernel, square, bias, layer.floor)
@@ -126,7 +127,7 @@ def _training_means(network: Network) -> Array:
     """float32 [features]: what stands in for absent features, the mean that the first layer knows."""
     logs = next((layer for layer in network.layers if isinstance(layer, Log)), None)
     if logs is not None:
-        known: Array = keras.ops.convert_to_numpy(logs.means)
+        known: Array = np.asarray(logs.means)
         return known
     scaling = network.layers[0]
     if not isinstance(scaling, keras.layers.Normalization):

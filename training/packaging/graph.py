@@ -34,20 +34,7 @@ def text_front(word_index: dict[str, int]) -> onnx.ModelProto:
     columns = [column if column < NUM_WORDS else OUT_OF_VOCABULARY for column in columns]
     node = helper.make_node
     nodes = [
-        node("StringSplit", ["text"], ["split", "split_counts"], delimiter=" "),
-        node("Reshape", ["split", "minus_one"], ["tokens"]),
-        node(
-            "LabelEncoder",
-            ["tokens"],
-            ["column"],
-            domain="ai.onnx.ml",
-            keys_strings=[*word_index, ""],
-            values_int64s=[*columns, EMPTY_COLUMN],
-            default_int64=UNINDEXED_COLUMN,
-        ),
-        # Where each text starts and ends among the tokens.
-        node("CumSum", ["text_tokens", "axis"], ["stops"]),
-        node("Sub", ["stops", "text_tokens"], ["starts"]),
+        *tokens(word_index, columns, EMPTY_COLUMN, UNINDEXED_COLUMN, "column"),
         *rows(),
         # Ones into a flat [N * NUM_WORDS]; a word that occurs twice writes the same one twice.
         node("Mul", ["row", "width"], ["row_offset"]),
@@ -96,6 +83,36 @@ def table_front(means: Array) -> onnx.ModelProto:
         outputs={"present_features": shape},
         constants={"training_means": means.astype(np.float32)},
     )
+
+
+def tokens(
+    word_index: dict[str, int], values: list[int], empty: int, unindexed: int, name: str
+) -> list[onnx.NodeProto]:
+    """Nodes that cut the joined texts into tokens, look each one up, and say where texts start and stop among them.
+
+    Args:
+        word_index: the data set's whole index.
+        values: of its words, in its order.
+        empty: the value of "".
+        unindexed: the value of any other token.
+        name: of the tensor of values, int64 [tokens].
+    """
+    node = helper.make_node
+    return [
+        node("StringSplit", ["text"], ["split", "split_counts"], delimiter=" "),
+        node("Reshape", ["split", "minus_one"], ["tokens"]),
+        node(
+            "LabelEncoder",
+            ["tokens"],
+            [name],
+            domain="ai.onnx.ml",
+            keys_strings=[*word_index, ""],
+            values_int64s=[*values, empty],
+            default_int64=unindexed,
+        ),
+        node("CumSum", ["text_tokens", "axis"], ["stops"]),
+        node("Sub", ["stops", "text_tokens"], ["starts"]),
+    ]
 
 
 def rows() -> list[onnx.NodeProto]:

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from serving.package.text import TOKENS_SUFFIX
 from training.data import INDEX_FROM, OUT_OF_VOCABULARY, START, Array
 from training.errors import ExportError
-from training.packaging.graph import count, model_of, rows
+from training.packaging.graph import count, model_of, rows, tokens
 from training.terms import WORD_BITS, length
 
 EMPTY, UNINDEXED, NOTHING = 0, 1, 0
@@ -58,20 +58,7 @@ def terms_front(word_index: dict[str, int], learnt: Weights) -> onnx.ModelProto:
         raise ExportError("runs of words may have one weight each, no length, and words of 17 bits")
     node = helper.make_node
     nodes = [
-        node("StringSplit", ["text"], ["split", "split_counts"], delimiter=" "),
-        node("Reshape", ["split", "minus_one"], ["tokens"]),
-        node(
-            "LabelEncoder",
-            ["tokens"],
-            ["id"],
-            domain="ai.onnx.ml",
-            keys_strings=[*word_index, ""],
-            values_int64s=[*(rank + INDEX_FROM for rank in word_index.values()), EMPTY],
-            default_int64=UNINDEXED,
-        ),
-        # Where each text starts and ends among the tokens.
-        node("CumSum", ["text_tokens", "axis"], ["stops"]),
-        node("Sub", ["stops", "text_tokens"], ["starts"]),
+        *tokens(word_index, [rank + INDEX_FROM for rank in word_index.values()], EMPTY, UNINDEXED, "id"),
         *count("id", "word", "empty"),
         *count("id", "indexed", "out_of_vocabulary"),
         # Only indexed words from here on: the data set's own encoding leaves others out, so runs reach across them.

@@ -6,10 +6,7 @@ Sources: Bergstra & Bengio, Random Search for Hyper-Parameter Optimization, JMLR
 import contextlib
 import io
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -18,50 +15,13 @@ from training.errors import TrainingError, one_line
 from training.models import Recipe
 from training.quiet import silent_stderr
 from training.tuning.best import Best, Hyperparameters, tuned, write
-
-Kind = Literal["random", "hyperband"]
+from training.tuning.order import Progress, Search, Trial
 
 BEST = "best.json"
 PATIENCE = 4
 """A trial stops after a quarter of its epochs without a lower loss."""
 AT_BEST = ", at the epoch with the lowest loss on them"
 """How a trial's figures differ from those of a recipe that says how long to train."""
-
-Progress = Callable[[str], None]
-"""Told of each trial, in one line."""
-
-
-@dataclass(frozen=True)
-class Search:
-    """What to search for, and how long."""
-
-    recipe: Recipe
-    data: Path | None
-    runs: Path
-    kind: Kind
-    trials: int | None
-    """How many; None: all that Hyperband has, or `TRIALS`."""
-    epochs: int
-    """How long a trial trains, at most."""
-    seed: int
-
-    @property
-    def folder(self) -> Path:
-        """KerasTuner's project folder."""
-        return self.runs / "tune" / self.recipe.name
-
-
-TRIALS = 20
-
-
-class Trial(msgspec.Struct, frozen=True):
-    """A choice of hyperparameters, and what validation said of it."""
-
-    name: str
-    hyperparameters: Hyperparameters
-    value: float
-    """The recipe's metric."""
-    seconds: float
 
 
 class Book(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from typing import Any
 import keras_tuner
 
 from training.tuning.best import Hyperparameters
-from training.tuning.search import TRIALS, Progress, Search, Trial
+from training.tuning.order import TRIALS, Progress, Search, Trial
 from training.tuning.space import hyperparameters, space
 
 Measure = Callable[[Hyperparameters], tuple[float, int]]

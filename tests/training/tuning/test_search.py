@@ -10,7 +10,8 @@ from training.errors import TrainingError
 from training.tuning import search as module
 from training.tuning import tuner
 from training.tuning.best import Hyperparameters, apply
-from training.tuning.search import Search, run
+from training.tuning.order import Search
+from training.tuning.search import run
 from training.tuning.space import hyperparameters, space
 
 from ..conftest import Tiny

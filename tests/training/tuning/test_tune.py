@@ -9,7 +9,8 @@ from training.commands import tune
 from training.commands.common import parents
 from training.errors import TrainingError
 from training.tuning.best import Hyperparameters
-from training.tuning.search import Book, Found, Search, Trial
+from training.tuning.order import Search, Trial
+from training.tuning.search import Book, Found
 
 CHOSEN = Hyperparameters(hidden=(32, 32), hidden_activation="tanh", dropout=0.2, l2=1e-4, optimizer="adam", epochs=7)
 RECIPE = {"hidden": [64, 64], "optimizer": "rmsprop", "epochs": 9}
