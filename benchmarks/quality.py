@@ -31,7 +31,7 @@ def run(session: Session) -> dict[str, Any]:
     steps = sum(len(versions(one.model)) for one in TEST_SETS)
     with ExitStack() as stack:
         stack.enter_context(session.reporter.benchmark(NAME, steps))
-        server = stack.enter_context(real_server())
+        server = stack.enter_context(real_server(every_version=True))
         channel = stack.enter_context(grpc.insecure_channel(server.address))
         grpc.channel_ready_future(channel).result(TIMEOUT)
         whole: dict[tuple[str, int], Answers] = {}

@@ -3,8 +3,10 @@
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -69,15 +71,23 @@ class Server:
 
 
 @contextmanager
-def real_server(core: int | None = None, transport: str | None = None, *flags: str) -> Iterator[Server]:
-    """The server as anyone would start it, on `core`, serving `models/`; None: with its default transport.
+def real_server(
+    core: int | None = None, transport: str | None = None, *flags: str, every_version: bool = False
+) -> Iterator[Server]:
+    """The server as anyone would start it, on `core`; None: with its default transport.
+
+    It serves version 1 of each model in `models/`, the book's, whose cost in the session is least, so that figures of
+    the server's own speed stay comparable; or every version; or what `flags` say.
 
     Raises:
         ServerFailed: it does not start.
     """
     started = time.monotonic()
     chosen = () if transport is None else ("--transport", transport)
-    with _process((*_SERVE, *chosen, *flags), core) as process:
+    with (
+        _first_versions() as models,
+        _process((*_SERVE, *chosen, *_models(models, flags, every_version)), core) as process,
+    ):
         lines = _Lines(process.stderr)
         event = lines.find("serving")
         if event is None:
@@ -91,6 +101,19 @@ def real_server(core: int | None = None, transport: str | None = None, *flags: s
             started,
             event["http"].partition("//")[2],
         )
+
+
+def _models(first: Path, flags: tuple[str, ...], every_version: bool) -> tuple[str, ...]:
+    return flags if every_version or "--models" in flags else ("--models", str(first), *flags)
+
+
+@contextmanager
+def _first_versions() -> Iterator[Path]:
+    """A folder with version 1 of each model."""
+    with tempfile.TemporaryDirectory() as folder:
+        for package in (REPOSITORY / "models").glob("*/1"):
+            shutil.copytree(package, Path(folder) / package.parent.name / package.name)
+        yield Path(folder)
 
 
 @contextmanager

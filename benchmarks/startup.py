@@ -68,7 +68,7 @@ def tables(record: dict[str, Any]) -> list[Table]:
 
 def _server() -> dict[str, float]:
     payload = houses()
-    with real_server() as server:
+    with real_server(every_version=True) as server:
         with grpc.insecure_channel(server.address) as channel:
             channel.unary_unary(payload.method)(payload.messages[0], timeout=_TIMEOUT, wait_for_ready=True)
         first_answer = time.monotonic() - server.started

@@ -76,8 +76,8 @@ class Sentiment:
 
 
 def _load(folder: Path) -> tuple[dict[str, Any], ort.InferenceSession]:
-    """The newest version's manifest and session."""
-    newest = max((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    """The manifest and the session of version 1, which every server is measured with."""
+    version = folder / "1"
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
@@ -86,6 +86,6 @@ def _load(folder: Path) -> tuple[dict[str, Any], ort.InferenceSession]:
     options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = False
     session = ort.InferenceSession(
-        (newest / "model.onnx").read_bytes(), options, providers=["CPUExecutionProvider"], enable_fallback=0
+        (version / "model.onnx").read_bytes(), options, providers=["CPUExecutionProvider"], enable_fallback=0
     )
-    return json.loads((newest / "model.json").read_text("utf-8")), session
+    return json.loads((version / "model.json").read_text("utf-8")), session

@@ -13,6 +13,7 @@ import pytest
 from protos.prediction.v1 import prediction_pb2 as pb
 from serving.client import FEATURES, House, PredictionClient, PredictionError
 from tests.end_to_end.server import MODELS, ServerProcess
+from tests.serving.packages import first_versions
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -192,7 +193,7 @@ def test_a_setting_that_is_none() -> None:
 
 
 def damage(models: Path) -> None:
-    """Change one byte of one model."""
+    """Change one byte of the only version of one model."""
     file = models / "topic" / "1" / "model.onnx"
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -201,7 +202,7 @@ def damage(models: Path) -> None:
 
 def test_a_damaged_model_is_not_served_and_the_others_are(tmp_path: Path) -> None:
     models = tmp_path / "models"
-    shutil.copytree(MODELS, models)
+    shutil.copytree(first_versions(), models)
     damage(models)
     with ServerProcess(models=models) as server:
         server.wait_ready()
@@ -222,7 +223,7 @@ def test_a_damaged_model_is_not_served_and_the_others_are(tmp_path: Path) -> Non
 
 def test_strict_load_exits_instead(tmp_path: Path) -> None:
     models = tmp_path / "models"
-    shutil.copytree(MODELS, models)
+    shutil.copytree(first_versions(), models)
     damage(models)
     code, output = refusal("--strict-load", models=models)
     assert code == 1

@@ -16,6 +16,7 @@ import pytest
 from serving.client import PredictionClient
 from tests.end_to_end.server import ServerProcess
 from tests.serving.certificates import Certificates, issue
+from tests.serving.packages import EVERY
 
 TEXTS = ["A wonderful, moving film.", "Awful plot; naïve actors!", "", "shr 35 cts vs 26 cts net profit"]
 HOUSES = [{"rooms": 6.575, "lower_status": 4.98, "tax_rate": 296}, {}, {"crime_rate": 0.00632}]
@@ -49,7 +50,7 @@ def post(server: ServerProcess, path: str, body: Any) -> Any:
 
 def test_the_answers_are_those_of_grpc(server: ServerProcess, client: PredictionClient) -> None:
     found = post(server, "/v1/sentiment", {"reviews": TEXTS})
-    assert (found["model"], found["version"]) == ("sentiment", "1")
+    assert (found["model"], found["version"]) == ("sentiment", "2")
     assert [
         (each["sentiment"], each["positive_probability"], each["known_words"]) for each in found["predictions"]
     ] == [(each.sentiment, each.positive_probability, each.known_words) for each in client.predict_sentiment(TEXTS)]
@@ -78,8 +79,8 @@ def test_the_server_is_ready_and_says_what_it_has(server: ServerProcess) -> None
     assert ask(server, "GET", "/v2/health/ready") == (200, {"ready": True})
     assert ask(server, "GET", "/v2")[1]["name"] == "triptych"
     index = post(server, "/v2/repository/index", {})
-    assert [(each["name"], each["state"]) for each in index] == [
-        (name, "READY") for name in ("house_price", "sentiment", "topic")
+    assert sorted((each["name"], int(each["version"]), each["state"]) for each in index) == [
+        (*each, "READY") for each in EVERY
     ]
     assert ask(server, "GET", "/openapi.json")[1]["openapi"] == "3.1.0"
 

@@ -91,13 +91,16 @@ def sync(address: str, ca: str) -> None:
         found = client.infer("topic", inputs("text", TEXTS), outputs=mixed)
         assert (found.as_numpy("known_words").shape, found.as_numpy("probability").shape) == ((3,), (3, 46))
 
-        [stats] = client.get_inference_statistics("house_price")["model_stats"]
-        assert stats["inference_stats"]["success"]["count"] >= 6
-        assert len(client.get_inference_statistics()["model_stats"]) == 3
+        found = client.get_inference_statistics("house_price")["model_stats"]
+        count = {stats["version"]: stats["inference_stats"]["success"]["count"] for stats in found}
+        assert count.keys() == {"1", "2"}
+        assert count["2"] >= 6, "the highest answers"
+        every = {(name, version) for name in ("house_price", "sentiment", "topic") for version in ("1", "2")}
+        statistics = client.get_inference_statistics()["model_stats"]
+        assert {(stats["name"], stats["version"]) for stats in statistics} == every
         index = client.get_model_repository_index()
-        assert [(model["name"], model["state"]) for model in index] == [
-            (name, "READY") for name in ("house_price", "sentiment", "topic")
-        ]
+        assert {(model["name"], model["version"]) for model in index} == every
+        assert {model["state"] for model in index} == {"READY"}
 
         refused("404", "not in the repository", client.infer, "none", inputs("features", FEATURES))
         refused("400", "does not fit", client.infer, "house_price", inputs("features", FEATURES[:, :12]))

@@ -119,7 +119,7 @@ def test_a_checkpoint_is_loaded_and_told_from_a_finished_network(case: Case, tmp
 @saving
 def test_a_network_of_the_book_is_not_one_over_terms(tiny: Tiny, tmp_path: Path) -> None:
     save_network(build(tiny.recipes["topic"]), tmp_path / "book.keras")
-    with pytest.raises(ExportError, match="topic: the network knows no terms: .*--recipe book"):
+    with pytest.raises(ExportError, match=r"topic: the network knows no terms: .*--recipe book"):
         run(Job(tiny.best["topic"], data=tiny.data, out=tmp_path, network=tmp_path / "book.keras"))
 
 

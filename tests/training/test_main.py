@@ -1,19 +1,23 @@
 """The command line, as people run it: real processes, small data."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from serving.package.manifest import MANIFEST, MODEL, parse
+from training import runs
 from training.__main__ import main
+from training.tuning.best import Best, Hyperparameters, write
 
 from .conftest import Tiny
 
-NAMES = ("topic", "house_price")  # one of text, one of numbers
+NAMES = ("topic", "house_price")  # one of text, one of numbers; by their best recipes, which is what a fit takes
 PACKAGE = ["model.json", "model.onnx", "run.json"]
 PACKAGE_NOWHERE = ["package", "nowhere.keras", "--task", "regression", "--examples", "nowhere.npz"]
 
@@ -37,25 +41,72 @@ def test_fit_writes_packages_and_nothing_else(fitted: tuple[Path, str]) -> None:
         manifest = parse((models / name / "1" / MANIFEST).read_bytes())
         assert (manifest.name, manifest.version) == (name, 1)
         assert any(metric.startswith("validation_") for metric in manifest.metrics)
+        assert manifest.provenance["recipe"] == "best"
+
+
+def test_fit_leaves_a_record(tiny: Tiny, fitted: tuple[Path, str]) -> None:
+    for name, splits in (("topic", ["validation"]), ("house_price", ["fold 1/2", "fold 2/2"])):
+        folder = tiny.data / "runs" / name / "best-seed0"
+        record = runs.read(folder)
+        assert (record.recipe, record.package, list(record.splits)) == ("best", f"{name}/1", splits)
+        assert record.hyperparameters == json.loads(json.dumps(tiny.best[name].hyperparameters))
+        assert f"python -m training report {folder}" in fitted[1].replace("\n", "")
 
 
 def test_fit_shows_progress_and_a_table(fitted: tuple[Path, str]) -> None:
     output = fitted[1]
     assert "topic: validation, epoch 1/2" in output
-    assert "house_price: fold 4/4, epoch 2/2" in output
-    for heading in ("test metric", "book", "model.onnx", "training", "total", "peak memory"):
+    assert "house_price: fold 2/2, epoch 2/2" in output
+    for heading in ("recipe", "test metric", "book", "against", "model.onnx", "training", "total", "peak memory"):
         assert heading in output
     assert "MAE k$" in output
+    assert output.count("the first version") == 4  # as it goes, and in the table
 
 
-def test_fit_twice_gives_the_same_bytes(tiny: Tiny, fitted: tuple[Path, str], tmp_path: Path) -> None:
-    shutil.copytree(fitted[0] / "models", tmp_path, dirs_exist_ok=True)
-    done = tiny.run("fit", *NAMES, "--out", tmp_path, "--version", 1, "--force")
-    assert done.stdout.count("same bytes as before") == 2, done.stderr
-    for name in NAMES:
-        for file in (MODEL, MANIFEST):  # run.json alone holds what differs
-            again = (tmp_path / name / "1" / file).read_bytes()
-            assert again == (fitted[0] / "models" / name / "1" / file).read_bytes(), f"{name}/1/{file}"
+def test_fit_of_several_seeds_gives_the_same_bytes_for_the_same_seed(
+    tiny: Tiny, fitted: tuple[Path, str], tmp_path: Path
+) -> None:
+    shutil.copytree(fitted[0] / "models", tmp_path / "models")
+    done = tiny.run("fit", "topic", "--seeds", 2, "--out", tmp_path / "models", "--runs", tmp_path / "runs")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.count("same bytes as before") == 1
+    first, again, other = (
+        folder / "models" / "topic" / version
+        for folder, version in ((fitted[0], "1"), (tmp_path, "1"), (tmp_path, "2"))
+    )
+    for file in (MODEL, MANIFEST):  # run.json alone holds what differs
+        assert (again / file).read_bytes() == (first / file).read_bytes(), file
+        assert (other / file).read_bytes() != (first / file).read_bytes(), file
+    seeds = [parse((package / MANIFEST).read_bytes()).provenance["seed"] for package in (again, other)]
+    assert seeds == [0, 1]
+    # The spread, from the records of both.
+    values = [runs.read(tmp_path / "runs" / "topic" / f"best-seed{seed}").test["accuracy"] for seed in seeds]
+    [spread] = [line for line in done.stdout.splitlines() if f" {np.mean(values):.4f} " in line and "best" in line][-1:]
+    for figure in (np.std(values, ddof=1), min(values), max(values)):
+        assert f" {figure:.4f} " in spread
+
+
+def test_tuned_houses_validated_by_iterated_k_fold_until_they_get_no_better(tiny: Tiny, tmp_path: Path) -> None:
+    chosen = Hyperparameters((5,), "tanh", dropout=0.0, l2=1e-4, optimizer="adam", epochs=3)
+    write(tmp_path / "best.json", Best("house_price", chosen, "mae", 1.0, "by hand", "random", 1, 0))
+    ways = ("--protocol", "iterated-k-fold", "--folds", 2, "--iterations", 3, "--early-stopping", 1)
+    places = ("--out", tmp_path / "models", "--runs", tmp_path / "runs")
+    done = tiny.run("fit", "house_price", "--hyperparameters", tmp_path / "best.json", *ways, *places)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # nor does TensorFlow complain of six networks of one kind
+    record = runs.read(tmp_path / "runs" / "house_price" / "tuned-seed0")
+    assert (record.recipe, record.hyperparameters["hidden"]) == ("tuned", [5])
+    assert len(record.splits) == 6
+    assert list(record.splits) == list(dict.fromkeys(epoch.stage for epoch in record.epochs))[:-1]
+    assert record.validation["mae"] == pytest.approx(np.mean([split["mae"] for split in record.splits.values()]))
+    for told in ("mean of 3 times 2-fold validation on the 80 training samples", "with a patience of 1"):
+        assert told in record.protocol
+    provenance = parse((tmp_path / "models" / "house_price" / "1" / MANIFEST).read_bytes()).provenance
+    assert provenance["recipe"] == "tuned"
+    assert provenance["options"] == {"early_stopping": 1}
+    final = [epoch for epoch in record.epochs if epoch.stage == "final"]
+    assert provenance["hyperparameters"] == {**record.hyperparameters, "epochs": len(final)}
 
 
 def test_an_existing_version_is_refused_before_any_work(tiny: Tiny, fitted: tuple[Path, str]) -> None:
@@ -77,12 +128,14 @@ def test_export_of_a_saved_network_gives_the_same_graph(tiny: Tiny, fitted: tupl
     assert not any(metric.startswith("validation_") for metric in manifest.metrics)
 
 
-def test_evaluate(tiny: Tiny, fitted: tuple[Path, str]) -> None:
+def test_evaluate(
+    tiny: Tiny, fitted: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("training.evaluate.RECIPES", tiny.recipes)
     for name, metric in (("topic", "accuracy"), ("house_price", "mae")):
         package = fitted[0] / "models" / name / "1"
-        done = tiny.run("evaluate", package)
-        assert done.returncode == 0, done.stderr
-        [row] = [line for line in done.stdout.splitlines() if f" {metric} " in line]
+        assert main(["evaluate", str(package), "--data", str(tiny.data)]) == 0
+        [row] = [line for line in capsys.readouterr().out.splitlines() if f" {metric} " in line]
         stated = parse((package / MANIFEST).read_bytes()).metrics[f"test_{metric}"]
         assert row.count(f" {stated:.4f} ") == 2  # measured now, and in the manifest
 
@@ -114,6 +167,20 @@ def test_interrupted_fit_leaves_nothing(tiny: Tiny, tmp_path: Path, stage: str, 
     [
         (["fit", "topic", "--data", "nowhere"], "reuters.npz is missing: looked in nowhere"),
         (["fit", "topic", "--version", "0"], "--version must be 1 or more"),
+        (["fit", "topic", "--seed", "-1"], "--seed -1: expected a number from 0 to 4294967295"),
+        (["fit", "topic", "--seeds", "1"], "--seeds must be 2 or more, and goes without --version"),
+        (["fit", "topic", "--seeds", "2", "--version", "3"], "--seeds must be 2 or more, and goes without --version"),
+        (["fit", "topic", "--hyperparameters", "no"], "no: no hyperparameters: "),
+        (["fit", "house_price", "--protocol", "hold-out"], "house_price has too few samples to hold some out"),
+        (["fit", "topic", "--protocol", "k-fold", "--folds", "1"], "1 folds, 3 iterations: expected at least 2 and 1"),
+        (["fit", "topic", "--early-stopping", "0"], "early stopping after 0 epochs: expected 1 or more"),
+        (["fit", *NAMES, "--distribute", "multi-worker"], "--distribute multi-worker: expected one model"),
+        (["tune", "topic", "--trials", "0"], "--trials must be 1 or more"),
+        (["tune", "topic", "--seed", "-1"], "--seed -1: expected a number from 0 to"),
+        (["experiments"], "name a model: "),
+        (["experiments", "topic", "no-such"], "topic has no experiment"),
+        (["publish", "nowhere", "there"], "nowhere holds no package"),
+        (["report", "nowhere"], "nowhere is not a run"),
         (["evaluate", "nowhere"], "nowhere is not a model package"),
         ([*PACKAGE_NOWHERE, "--name", "own"], "nowhere.keras is not a saved Keras network"),
         ([*PACKAGE_NOWHERE, "--name", "Own"], "--name 'Own' is not a model's name"),
@@ -144,6 +211,13 @@ def test_the_options_of_package(capsys: pytest.CaptureFixture[str]) -> None:
             main(["package", "nowhere.keras", "--examples", "nowhere.npz", *wrong])
         assert caught.value.code == 2
         assert message in capsys.readouterr().err
+
+
+def test_one_seed_or_several(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["fit", "topic", "--seed", "1", "--seeds", "2"])
+    assert caught.value.code == 2
+    assert "--seeds: not allowed with argument --seed" in capsys.readouterr().err
 
 
 def test_unknown_model(capsys: pytest.CaptureFixture[str]) -> None:

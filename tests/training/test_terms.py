@@ -1,4 +1,4 @@
-"""Terms are the words and the runs of words that plain Python finds, and what the data says of each is the formula's."""
+"""Terms are the words and runs of words that plain Python finds; what data says of each is the formula's."""
 
 import itertools
 import math

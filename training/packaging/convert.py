@@ -117,8 +117,7 @@ def _learnt(network: Network) -> Weights:
     """The weights of a linear model over terms, what counts are scaled by multiplied in."""
     layer = terms_of(network)
     keys, scale, square, kernel, bias = (
-        np.asarray(weight)
-        for weight in (layer.keys, layer.scale, layer.square, layer.kernel, layer.bias)
+        np.asarray(weight) for weight in (layer.keys, layer.scale, layer.square, layer.kernel, layer.bias)
     )
     return Weights(keys, scale[:, None] * kernel, square, bias, layer.floor)
 

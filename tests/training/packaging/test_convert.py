@@ -101,18 +101,23 @@ def test_texts_are_answered_as_keras_answers_their_encoding(
     np.testing.assert_allclose(got, predict(recipe, network, sequences), atol=1e-6)
 
 
-def test_absent_features_are_answered_as_keras_answers_their_mean(tiny: Tiny) -> None:
-    recipe = tiny.recipes["house_price"]
+@pytest.mark.parametrize("variant", ["book", "best"])
+def test_absent_features_are_answered_as_keras_answers_their_mean(variant: str, tiny: Tiny) -> None:
+    recipe = (tiny.best if variant == "best" else tiny.recipes)["house_price"]
     data = load(recipe.dataset, tiny.data)
     assert isinstance(data.x_train, Table)
     assert isinstance(data.x_test, Table)
-    network = untrained(recipe, data)
+    if variant == "best":
+        network = recipe.finished(recipe.network(data.x_train, data.y_train))
+    else:
+        network = untrained(recipe, data)
     features, present = data.x_test.values.copy(), data.x_test.values.copy()
     for row, absent in enumerate(np.random.default_rng(0).integers(0, 2, features.shape).astype(bool)):
         features[row, absent] = np.nan
         present[row, absent] = data.x_train.values.mean(axis=0)[absent]
-    session = open_session(convert(recipe, network, {}).SerializeToString())
-    [got] = session.run(None, {"features": features})
+    model = convert(recipe, network, {}).SerializeToString(deterministic=True)
+    assert convert(recipe, network, {}).SerializeToString(deterministic=True) == model
+    [got] = open_session(model).run(None, {"features": features})
     np.testing.assert_allclose(got, predict(recipe, network, Table(present)), rtol=1e-5, atol=1e-5)
 
 

@@ -1,11 +1,14 @@
 """Networks come back from their files, and what is none is refused in one line."""
 
+import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
+import training
+from training import layers
 from training.errors import TrainingError
 from training.packaging.saved import load_network, save_network
 
@@ -42,3 +45,16 @@ def test_a_network_that_needs_code_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"is not a saved Keras network: .*Doubling") as caught:
         load_network(tmp_path / "x.keras")
     assert "\n" not in str(caught.value)
+
+
+def test_the_layers_of_the_better_recipes_are_known_without_more_ado(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = keras.Input((3,))
+    save_network(keras.Model(given, layers.Members(2, 4)(given)), tmp_path / "x.keras")
+    # As in a process that has not imported them.
+    monkeypatch.setattr(training, "layers", layers)  # puts it back
+    monkeypatch.delitem(sys.modules, "training.layers")
+    for name in ("TermSum", "Log", "Members"):
+        monkeypatch.delitem(keras.saving.get_custom_objects(), f"{layers.PACKAGE}>{name}")
+    assert load_network(tmp_path / "x.keras").output_shape == (2, None, 4)
