@@ -4,7 +4,6 @@
 """
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -33,7 +32,7 @@ def main(way: str, epochs: int, data: Path) -> dict[str, Any]:
     x, y = samples.x_train, samples.y_train
     make_deterministic(recipe.seed)
     network = recipe.network(x, y)
-    before = _status("VmRSS")
+    before = memory("VmRSS")
     clock: list[float] = []
     callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: clock.append(time.perf_counter()))]
     started = time.perf_counter()
@@ -51,18 +50,29 @@ def main(way: str, epochs: int, data: Path) -> dict[str, Any]:
         "encode_seconds": clock[0] - started,
         "epoch_seconds": np.diff(clock).tolist(),
         "before_mib": before,
-        "peak_mib": _status("VmHWM"),
+        "peak_mib": memory("VmHWM"),
         "loss": float(network.history.history["loss"][-1]),
     }
 
 
-def _status(name: str) -> float:
-    """MiB, as the kernel says; `ru_maxrss` would begin with the parent's."""
+def memory(name: str, process: int | str = "self") -> float:
+    """MiB of `process` as the kernel says; `ru_maxrss` would begin with the parent's.
+
+    Args:
+        name: VmRSS, now, or VmHWM, at most.
+        process: its id.
+
+    Raises:
+        ProcessLookupError: it is over.
+    """
+    path = Path(f"/proc/{process}/status")
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:  # no Linux; both figures are then the peak, in bytes on macOS
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 2**10
+        found = next((line for line in path.read_text().splitlines() if line.startswith(name)), None)
+    except FileNotFoundError:
+        found = None
+    if found is None:  # one that is over but was not waited for has no memory
+        raise ProcessLookupError(f"process {process} is over, or this is no Linux")
+    return int(found.split()[1]) / 2**10
 
 
 if __name__ == "__main__":

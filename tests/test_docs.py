@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.end_to_end.server import ROOT, ServerProcess
+from tests.end_to_end.server import MODELS, ROOT, ServerProcess
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -42,7 +42,7 @@ BLOCKS = blocks()
 
 @pytest.fixture(scope="module")
 def environment() -> Iterator[dict[str, str]]:
-    with ServerProcess() as server:
+    with ServerProcess(models=MODELS) as server:
         server.wait_ready()
         yield {
             **os.environ,

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 
 from training.commands import evaluate, experiments, fit, package, publish, report, tune
 from training.commands.common import parents
-from training.errors import TrainingError
+from training.errors import EndedEarlyError, TrainingError
 
 INTERRUPTED = 130  # what a shell gives for SIGINT
+TRY_AGAIN = 75  # sysexits.h: a failure that another try may not meet
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code: int = options.run(options)
-    except TrainingError as error:
+    except EndedEarlyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return TRY_AGAIN
+    except (TrainingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -36,6 +36,8 @@ def cluster() -> tuple[dict[str, list[str]], tuple[str, int]]:
         settings = json.loads(text)
         workers, task = settings["cluster"], settings["task"]
         role, index = task["type"], int(task["index"])
+        if not all(isinstance(addresses, list) for addresses in workers.values()):
+            raise TypeError("addresses must be lists")
         workers[role][index]
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise TrainingError(f"multi-worker: ${VARIABLE} names no task of its cluster: {text!r}. {advice}") from error

@@ -17,6 +17,10 @@ class ExportError(TrainingError):
     """A network that can't be made into a package, or a package that doesn't do what its network does."""
 
 
+class EndedEarlyError(TrainingError):
+    """A process ended without saying why; trying again may help."""
+
+
 class GateError(TrainingError):
     """A network that is significantly worse than the package that it would take over from."""
 

@@ -10,7 +10,7 @@ import onnxruntime as ort
 from serving.package.manifest import MANIFEST, MODEL, Manifest, Tolerance, parse
 from serving.package.text import flatten
 from training.data import Array, Data, Inputs, Sequences, load
-from training.errors import ExportError, TrainingError
+from training.errors import ExportError, TrainingError, one_line
 from training.measure.outputs import closeness, correct
 from training.models import RECIPES, Network, Recipe
 from training.text import rebuild
@@ -99,6 +99,41 @@ def check_parity(what: str, expected: dict[str, Array], actual: dict[str, Array]
             )
 
 
+def answers(recipe: Recipe, data: Data, model: Path | bytes, name: str) -> Array:
+    """[N, outputs]: what a package's graph answers to the whole test set.
+
+    Args:
+        recipe: of the model.
+        data: its data set.
+        model: the graph, a file or its bytes.
+        name: of the package, for errors.
+
+    Raises:
+        TrainingError: it can't be run, or does not answer as this model does.
+    """
+    try:
+        found = run(open_session(model), test_feeds(recipe, data))[recipe.output]
+    except Exception as error:  # ONNX Runtime's own have no common ancestor
+        raise TrainingError(f"{name} can't be measured: {one_line(error)}") from error
+    if found.shape != (wanted := (len(data.y_test), recipe.outputs)):
+        raise TrainingError(f"{name} can't be measured: its outputs are {list(found.shape)}, expected {list(wanted)}")
+    return found
+
+
+def check_graph(recipe: Recipe, model: bytes, name: str) -> None:
+    """See that `model` is a graph that gives what `recipe`'s do.
+
+    Raises:
+        TrainingError: it isn't.
+    """
+    try:
+        outputs = {output.name for output in open_session(model).get_outputs()}
+    except Exception as error:  # ONNX Runtime's own have no common ancestor
+        raise TrainingError(f"{name} has a graph that can't be run: {one_line(error)}") from error
+    if recipe.output not in outputs:
+        raise TrainingError(f"{name} has a graph that gives {', '.join(sorted(outputs))}: expected {recipe.output}")
+
+
 def evaluate(package: Path, folder: Path | None) -> tuple[Manifest, Recipe, dict[str, float]]:
     """Measure the package in `package` on its test set, its own `model.onnx` and nothing of Keras.
 
@@ -116,8 +151,8 @@ def evaluate(package: Path, folder: Path | None) -> tuple[Manifest, Recipe, dict
     if recipe is None:
         raise TrainingError(f"{package}: no test set is known for {manifest.name!r}, only for {', '.join(RECIPES)}")
     data = load(recipe.dataset, folder)
-    outputs = run(open_session(package / MODEL), test_feeds(recipe, data))
-    return manifest, recipe, score(recipe, outputs[recipe.output], data.y_test)
+    outputs = answers(recipe, data, package / MODEL, str(package))
+    return manifest, recipe, score(recipe, outputs, data.y_test)
 
 
 def _batches(rows: int, batch: int = PREDICT_ROWS) -> list[Any]:

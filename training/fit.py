@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from training import distribution
+from training.best import BestRecipe
 from training.callbacks import VALIDATION_LOSS, Report, callbacks
 from training.cluster import is_chief
 from training.data import Array, Data, Inputs, Table
@@ -146,6 +147,12 @@ def train(
             f"{recipe.name}, recipe {recipe.variant}: trains on the CPU and in float32 only. "
             "--distribute and --precision are for the book's recipes: add --recipe book."
         )
+    if options.early_stopping and isinstance(recipe, BestRecipe):
+        # What is left of a falling rate where it stops is another schedule than one that falls to nothing by then.
+        raise TrainingError(
+            f"{recipe.name}, recipe {recipe.variant}: its learning rate falls over all its epochs. --early-stopping is "
+            "for the book's recipes: add --recipe book."
+        )
     if distributed:
         strategy = distribution.strategy(options.distribute)
         keras.utils.set_random_seed(recipe.seed)
@@ -231,7 +238,9 @@ def validated(recipe: Recipe, x: Inputs, y: Array, report: Report, options: Opti
         stage = stages[len(best)]
         unseen = (x.take(held_out), y[held_out])
         network = train(recipe, x.take(rows), y[rows], stage, losses, unseen, options)
-        best.append(int(np.argmin(losses.epochs)) + 1 if options.early_stopping else recipe.epochs)
+        if not np.isfinite(losses.epochs).any():
+            raise TrainingError(f"{recipe.name}: the network diverged: its validation loss is not a number")
+        best.append(int(np.nanargmin(losses.epochs)) + 1 if options.early_stopping else recipe.epochs)
         return lambda rows: predict(recipe, network, x.take(rows))
 
     splits, protocol = _splits(recipe, len(y))

@@ -11,8 +11,8 @@ import numpy as np
 
 from serving.package.manifest import MANIFEST, MODEL, parse
 from training.data import Array, Data
-from training.errors import GateError, one_line
-from training.evaluate import open_session, per_sample, run, test_feeds
+from training.errors import GateError, TrainingError, one_line
+from training.evaluate import answers, per_sample
 from training.measure.bootstrap import Comparison, paired
 from training.models import Recipe
 from training.packaging.package import versions
@@ -70,9 +70,8 @@ def judge(recipe: Recipe, data: Data, predictions: Array, target: Path, force: b
     name = f"{recipe.name}/{before.name}"
     try:
         parse((before / MANIFEST).read_bytes())
-        outputs = run(open_session(before / MODEL), test_feeds(recipe, data))[recipe.output]
-        scores = per_sample(recipe, outputs, data.y_test)
-    except Exception as error:  # whatever is wrong with it: ONNX Runtime's own errors have no common ancestor
+        scores = per_sample(recipe, answers(recipe, data, before / MODEL, name), data.y_test)
+    except (OSError, ValueError, TrainingError) as error:
         if force:
             return Verdict(name, None, forced=True)
         raise GateError(

@@ -11,7 +11,7 @@ from training.cluster import is_chief
 from training.data import Data, load
 from training.models import Network, Recipe
 from training.options import DEFAULT, Options, changed
-from training.packaging.package import target, write
+from training.packaging.package import check_writable, target, write
 from training.packaging.saved import load_network, save_network
 from training.progress import Display, Log
 from training.provenance import peak_memory, run_json
@@ -73,6 +73,9 @@ def run(job: Job) -> Outcome | None:
     """
     started = time.perf_counter()
     recipe = job.recipe
+    for wanted in (job.out, job.runs, job.save_network, job.options.tensorboard, job.options.checkpoints):
+        if wanted is not None:
+            check_writable(wanted)  # before the work, not after
     folder = target(job.out, recipe.name, job.version, job.force)  # refused before the work, not after
     with Display(recipe.name) as display:
         log = Log(display)
@@ -101,7 +104,8 @@ def run(job: Job) -> Outcome | None:
         save_network(network, job.save_network / f"{recipe.name}.keras")
     before = digest(folder / MODEL) if (folder / MODEL).exists() else None
     wall_seconds = time.perf_counter() - started
-    write(folder, {**exported.files, "run.json": run_json(training_seconds, wall_seconds)})
+    run_files = {"run.json": run_json(training_seconds, wall_seconds)}
+    write(folder, {**exported.files, **run_files}, replace=job.force)
     after = digest(folder / MODEL)
     outcome = Outcome(
         recipe=recipe,
@@ -114,7 +118,9 @@ def run(job: Job) -> Outcome | None:
         training_seconds=training_seconds,
         wall_seconds=wall_seconds,
         peak_memory_bytes=peak_memory(),
-        run=None if job.runs is None else runs.folder(job.runs, recipe.name, recipe.variant, recipe.seed),
+        run=None
+        if job.runs is None
+        else runs.folder(job.runs, recipe.name, recipe.variant, recipe.seed, changed(job.options)),
     )
     if outcome.run is not None:
         from training.recording import Made, record

@@ -1,5 +1,6 @@
 """Showing how far a fit has come: a bar on a terminal, a few plain lines elsewhere."""
 
+import math
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -50,7 +51,7 @@ class Display:
 
     def say(self, message: str) -> None:
         """One line about something other than an epoch."""
-        self._console.print(f"{self._name}: {message}", soft_wrap=True)
+        self._console.print(f"{self._name}: {message}", soft_wrap=True, markup=False)
 
 
 @dataclass
@@ -63,4 +64,5 @@ class Log:
     def __call__(self, stage: str, done: int, of: int, figures: dict[str, float]) -> None:
         """An epoch is over."""
         self.display.epoch(stage, done, of, figures)
-        self.epochs.append(Epoch(stage, done, of, figures))
+        # A network that diverges has figures that JSON can't hold.
+        self.epochs.append(Epoch(stage, done, of, {name: x for name, x in figures.items() if math.isfinite(x)}))

@@ -9,7 +9,7 @@ import msgspec
 from serving.package.manifest import MANIFEST, MODEL, Manifest, digest, dump, parse
 from training.data import load
 from training.errors import GateError, TrainingError, one_line
-from training.evaluate import open_session, run, test_feeds
+from training.evaluate import answers, check_graph
 from training.gate import judge
 from training.models import RECIPES
 from training.packaging.package import target, versions, write
@@ -24,6 +24,8 @@ class Published:
     package: Path
     staged: Path
     gate: str
+    is_new: bool = True
+    """Whether it was written; the same network is not published a second time."""
     forced: bool = False
     """Whether it was published although it is significantly worse, or can't be compared."""
 
@@ -55,14 +57,14 @@ def publish(staged: Path, repository: Path, data: Path | None, force: bool) -> l
         raise TrainingError(f"{staged} holds no package: expected {staged}/<name>/<version>/{MANIFEST}")
     decided = [_decide(package, repository, data, force) for package in packages]
     for package, published in zip(packages, decided, strict=True):
-        if not published.package.exists():
+        if published.is_new:
             provenance = package.manifest.provenance
             if published.forced:
                 provenance = {**provenance, "forced": published.gate}
             manifest = msgspec.structs.replace(
                 package.manifest, version=int(published.package.name), provenance=provenance
             )
-            write(published.package, {**package.files, MANIFEST: dump(manifest)})
+            write(published.package, {**package.files, MANIFEST: dump(manifest)}, replace=False)
     return decided
 
 
@@ -97,9 +99,19 @@ def _decide(package: _Staged, repository: Path, data: Path | None, force: bool) 
     """Where `package` goes; or, where the newest version there is the same network, that version."""
     folder = target(repository, package.manifest.name, None, force=False)
     before = folder.with_name(str(int(folder.name) - 1))
-    if (before / MODEL).exists() and digest(before / MODEL) == package.manifest.files[MODEL]:
-        return Published(before, package.place, "the same model.onnx: nothing to publish")
-    return Published(folder, package.place, *_gate(package, folder, data, force))
+    if _is_whole(before) and digest(before / MODEL) == package.manifest.files[MODEL]:
+        return Published(before, package.place, "the same model.onnx: nothing to publish", is_new=False)
+    gate, forced = _gate(package, folder, data, force)
+    return Published(folder, package.place, gate, forced=forced)
+
+
+def _is_whole(place: Path) -> bool:
+    """Whether a package lies there that reads as one: a damaged one must not count as published."""
+    try:
+        _read(place)
+    except TrainingError:
+        return False
+    return True
 
 
 def _gate(package: _Staged, folder: Path, data: Path | None, force: bool) -> tuple[str, bool]:
@@ -117,8 +129,9 @@ def _gate(package: _Staged, folder: Path, data: Path | None, force: bool) -> tup
             )
         return "not compared: no test set is known", bool(versions(folder.parent))
     if not versions(folder.parent):
+        check_graph(recipe, package.files[MODEL], str(package.place))
         return "the first version", False
     loaded = load(recipe.dataset, data)
-    outputs = run(open_session(package.files[MODEL]), test_feeds(recipe, loaded))[recipe.output]
+    outputs = answers(recipe, loaded, package.files[MODEL], str(package.place))
     verdict = judge(recipe, loaded, outputs, folder, force)
     return str(verdict), verdict.forced

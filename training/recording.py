@@ -71,8 +71,9 @@ def record(
             task=recipe.task,
             metric=recipe.metric,
             labels=list(recipe.labels),
-            hyperparameters=recipe.hyperparameters,
+            hyperparameters=training.provenance.get("hyperparameters", recipe.hyperparameters),
             provenance={
+                **{name: training.provenance[name] for name in ("options", "forced") if name in training.provenance},
                 "dataset": recipe.dataset.title,
                 "dataset_sha256": data.sha256,
                 "code": code(),

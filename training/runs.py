@@ -4,8 +4,10 @@
 set's predictions and targets) and whatever else was asked for: checkpoints, TensorBoard's logs, the saved network.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -79,9 +81,12 @@ class Record:
     """How it compared with the package before it."""
 
 
-def folder(runs: Path, model: str, recipe: str, seed: int) -> Path:
-    """Where the run of `recipe` with `seed` goes."""
-    return runs / model / f"{recipe}-seed{seed}"
+def folder(
+    runs: Path, model: str, recipe: str, seed: int, options: Mapping[str, object] = MappingProxyType({})
+) -> Path:
+    """Where the run of `recipe` with `seed`, and with `options` that change what comes out, goes."""
+    asked = "".join(f"-{name.replace('_', '-')}-{value}" for name, value in options.items())
+    return runs / model / f"{recipe}-seed{seed}{asked}"
 
 
 def write(path: Path, record: Record, predictions: Array | None = None, targets: Array | None = None) -> None:

@@ -205,6 +205,8 @@ def _check(manifest: Manifest) -> None:
     rows = {len(values) for values in (*manifest.golden.inputs.values(), *manifest.golden.outputs.values())}
     require(len(rows) == 1 and rows != {0}, "golden: every input and output must have the same rows, at least one")
     require(MODEL in manifest.files, f"files: {MODEL} is missing")
+    for file in manifest.files:
+        require(Path(file).name == file, f"files: {file!r} is not a plain file name")
 
 
 if __name__ == "__main__":

@@ -199,8 +199,6 @@ def _read_files(root: int, place: int, folder: Path, manifest: Manifest, name: s
         raise LoadError("load_error", f"{MANIFEST}: files have {total} bytes, more than {MAX_PACKAGE_BYTES}")
     model = b""
     for file, expected in manifest.files.items():
-        if Path(file).name != file:
-            raise LoadError("load_error", f"{MANIFEST}: files: {file!r} is not a plain file name")
         data = _read(root, place, folder / file, expected.bytes)
         if len(data) != expected.bytes:
             raise LoadError("checksum", f"{file} has {len(data)} bytes; its manifest says {expected.bytes}")

@@ -1,16 +1,21 @@
 """What a fit and an epoch cost: what is made of the rounds, and which shipped version came out again."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks.epochs import memory
 from benchmarks.fits import ALL, shipped, summarised, tables
 from benchmarks.payloads import manifest
 
 
 def fit(number: int, sha256: str, again: list[int], seconds: float, peak: float) -> dict:
-    took = {"wall_seconds": seconds, "cpu_seconds": 2 * seconds, "training_seconds": 1.0, "peak_gib": peak}
+    took = {"wall_seconds": seconds, "cpu_seconds": 2 * seconds, "package_seconds": 2.0, "training_seconds": 1.0}
+    took |= {"peak_gib": peak, "stated_gib": peak}
     models = {"topic": {**took, "sha256": sha256, "shipped": again}, ALL: took}
     return {"round": number, "recipe": "book", "models": models, "other_cores": 0.0}
 
@@ -77,3 +82,12 @@ def test_a_graph_is_known_by_its_hash(tmp_path: Path):
     assert shipped("topic", "a", tmp_path) == [1, 10]
     assert shipped("topic", "c", tmp_path) == []
     assert shipped("topic", manifest("topic", 1)["files"]["model.onnx"]["sha256"]) == [1]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here")
+def test_memory_is_the_kernels_and_of_a_process_that_lives():
+    assert 1 < memory("VmRSS") <= memory("VmHWM", os.getpid())
+    over = subprocess.Popen([sys.executable, "-c", ""])
+    over.wait()
+    with pytest.raises(ProcessLookupError, match=f"process {over.pid} is over"):
+        memory("VmHWM", over.pid)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from serving.client import PredictionClient
-from tests.end_to_end.server import ROOT, ServerProcess
+from tests.end_to_end.server import MODELS, ROOT, ServerProcess
 
 
 @pytest.fixture(scope="session", params=["grpcio", "native"])
@@ -19,7 +19,7 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def server(transport: str) -> Iterator[ServerProcess]:
-    with ServerProcess("--transport", transport) as process:
+    with ServerProcess("--transport", transport, models=MODELS) as process:
         yield process.wait_ready()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from protos.prediction.v1 import prediction_pb2 as pb
 from serving.client import FEATURES, House, PredictionClient, PredictionError
-from tests.end_to_end.server import MODELS, ServerProcess
+from tests.end_to_end.server import ServerProcess
 from tests.serving.packages import first_versions
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -146,7 +146,7 @@ def test_a_neighbour_makes_no_difference(client: PredictionClient) -> None:
 # What keeps a server from starting.
 
 
-def refusal(*flags: str, models: Path = MODELS, grpc: str = "127.0.0.1:0") -> tuple[int, str]:
+def refusal(*flags: str, models: Path | None = None, grpc: str = "127.0.0.1:0") -> tuple[int, str]:
     with ServerProcess(*flags, models=models, grpc=grpc) as server:
         return server.exit_code(), server.output
 

@@ -19,7 +19,8 @@ import pytest
 from protos.prediction.v1 import prediction_pb2 as pb
 from serving.client import AsyncPredictionClient
 from serving.transport.native import frames
-from tests.end_to_end.server import MODELS, ServerProcess
+from tests.end_to_end.server import ServerProcess
+from tests.serving.packages import first_versions
 from tests.serving.transport.native.client import Client
 
 HOUSE_PRICE = "/prediction.v1.PredictionService/PredictHousePrice"
@@ -201,7 +202,7 @@ def test_a_signal_during_the_start_ends_it_quietly(moment: float, number: int) -
 
 
 def test_a_signal_ends_a_load_that_never_does(tmp_path: Path) -> None:
-    shutil.copytree(MODELS, tmp_path / "models")
+    shutil.copytree(first_versions(), tmp_path / "models")
     endless = tmp_path / "models" / "house_price" / "1"
     slow_package(endless)
     with ServerProcess(models=tmp_path / "models") as server:

@@ -12,7 +12,7 @@ import pytest
 
 from serving.client import AsyncPredictionClient, PredictionClient
 from tests.end_to_end.server import ServerProcess
-from tests.serving.packages import EVERY
+from tests.serving.packages import NAMES
 
 FLAGS = ("--transport", "native", "--workers", "2")
 PATIENCE = 60.0
@@ -55,7 +55,7 @@ def test_they_are_counted_together(server: ServerProcess) -> None:
         with PredictionClient(server.address) as client:
             client.predict_house_price({"rooms": 6})
     assert metric(server, "triptych_requests_total") == calls
-    assert metric(server, "triptych_model_ready") == len(EVERY), "of every worker alike, and not added up"
+    assert metric(server, "triptych_model_ready") == len(NAMES), "of every worker alike, and not added up"
     assert metric(server, "triptych_worker_restarts_total") == 0
     server.terminate()
     assert server.exit_code() == 0

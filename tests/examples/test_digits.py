@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import digits
 from tests.examples.page import EXAMPLES, ROOT, Walk, shown
 
 PAGE = EXAMPLES / "digits" / "README.md"
@@ -16,30 +17,6 @@ DRAW = EXAMPLES / "digits" / "draw.py"
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's, saving
 
 ROWS = range(20)
-SAMPLES = 3000
-
-
-def stand_in(data: Path, folder: Path) -> None:
-    """A package like that of `training fit digits`, in `folder`/examples: least squares on some of the digits."""
-    import keras
-
-    from training.__main__ import main
-
-    with np.load(data / "mnist.npz") as file:
-        images, labels = file["x_train"][:SAMPLES], file["y_train"][:SAMPLES]
-    flat = images.reshape(SAMPLES, -1) / 255
-    weights = np.linalg.solve(flat.T @ flat + 30 * np.eye(flat.shape[1]), flat.T @ np.eye(10)[labels])
-    pixels = keras.Input((28, 28), dtype="uint8", name="pixels")
-    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(pixels))
-    network = keras.Model(pixels, keras.layers.Dense(10, "softmax", use_bias=False, name="probability")(x))
-    network.layers[-1].set_weights([10 * weights])
-    folder.mkdir()
-    network.save(folder / "digits.keras")
-    np.savez(folder / "digits.npz", pixels=images[:40])
-    (folder / "labels.txt").write_text("".join(f"{digit}\n" for digit in range(10)))
-    files = ("--examples", f"{folder}/digits.npz", "--labels", f"{folder}/labels.txt", "--out", f"{folder}/examples")
-    name = ("--name", "digits", "--task", "multiclass-classification")
-    assert main(["package", f"{folder}/digits.keras", *name, *files, "--version", "1"]) == 0
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +27,7 @@ def walk(digit_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         command = ["fit", "digits", "--recipe", "book", "--data", str(digit_data), "--out", "runs/examples"]
         assert arguments == [*command, "--version", "1", "--force"]
         assert main([*arguments, "--version", "0"]) == 1, "the version is refused, and so every flag was understood"
-        stand_in(digit_data, Path("runs"))
+        digits.package(digit_data, Path("runs"), Path("runs/examples"))
 
     with Walk(tmp_path_factory.mktemp("digits"), digit_data, fit) as walk:
         yield walk.follow(PAGE)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.server import ServerProcess
+from tests.end_to_end.server import MODELS, ServerProcess
 from tests.serving.certificates import Certificates, issue
 
 FOLDER = Path(__file__).parent
@@ -19,7 +19,8 @@ INSTALL_SECONDS = 60
 @pytest.fixture(scope="session", params=["grpcio", "native", "grpcio over TLS", "native over TLS"])
 def server(request: pytest.FixtureRequest, certificates: Certificates) -> Iterator[ServerProcess]:
     transport, _, secure = request.param.partition(" ")
-    with ServerProcess("--transport", transport, certificates=certificates if secure else None) as process:
+    shown = certificates if secure else None
+    with ServerProcess("--transport", transport, models=MODELS, certificates=shown) as process:
         yield process.wait_ready()
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.end_to_end.server import ServerProcess
+from tests.end_to_end.server import MODELS, ServerProcess
 from tests.interop.clients import controlled
 from tests.interop.http_clients import run
 from tests.serving.certificates import Certificates
@@ -13,7 +13,7 @@ from tests.serving.certificates import Certificates
 @pytest.fixture(scope="module", params=["plain", "over TLS"])
 def over_http(request: pytest.FixtureRequest, certificates: Certificates) -> Iterator[ServerProcess]:
     """HTTP is the same beside either gRPC transport."""
-    with ServerProcess(certificates=None if request.param == "plain" else certificates) as process:
+    with ServerProcess(models=MODELS, certificates=None if request.param == "plain" else certificates) as process:
         yield process.wait_ready()
 
 

@@ -7,6 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,12 @@ from serving.package.manifest import (
     Tolerance,
     digest,
 )
+from serving.repository import verify
 from serving.repository.control import Control, Mode, TryOut
+from serving.repository.disk import Package
 from serving.repository.models import Models
 from serving.repository.routing import Fleet
+from serving.repository.verify import Loaded
 
 SHIPPED = Path(__file__).parents[2] / "models"
 NAMES = ("house_price", "sentiment", "topic")
@@ -58,6 +62,18 @@ def copy(models: Path, name: str = "house_price", version: int = 1) -> Path:
     if version != 1:
         edit(folder, lambda manifest: manifest.update(version=version))
     return folder
+
+
+_load = verify.load
+_loaded: dict[tuple[str, str, int], Loaded] = {}
+
+
+def load_once(package: Package, device: Device, max_batch_rows: int) -> Loaded:
+    """`verify.load`, but the same package only once: sessions keep nothing, and what is known of cost is copied."""
+    key = (package.digest, repr(device), max_batch_rows)
+    if key not in _loaded:
+        _loaded[key] = _load(package, device, max_batch_rows)
+    return _loaded[key]._replace(cost=deepcopy(_loaded[key].cost))
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from serving.package.manifest import MANIFEST, MODEL, Manifest, parse
-from training import runs
 from training.best import BEST, EnsembleRecipe, Prices, TermsRecipe, terms_of
 from training.data import Array, Data, DataFile, Inputs, Sequences, Table, load
 from training.errors import ExportError
@@ -299,7 +298,7 @@ def twice(request: pytest.FixtureRequest, tiny: Tiny, tmp_path_factory: pytest.T
     recipe = dataclasses.replace(recipe, validation_samples=30)
     outcomes = []
     for number, each in enumerate(with_another_test_set(recipe, folder, tiny)):
-        outcome = run(Job(each, data=folder, out=folder / str(number), runs=folder / f"runs {number}"))
+        outcome = run(Job(each, data=folder, out=folder / str(number)))
         assert outcome is not None
         outcomes.append(outcome)
     return Twice(outcomes, [parse((outcome.package / MANIFEST).read_bytes()) for outcome in outcomes])
@@ -311,13 +310,10 @@ def test_altering_the_test_set_changes_no_trained_byte(twice: Twice) -> None:
     own, other = twice.manifests
     assert own.golden.inputs != other.golden.inputs, "the test sets differ"
     assert own.provenance["dataset_sha256"] != other.provenance["dataset_sha256"]
-    # Nor does it change what was chosen or said of the training.
+    # Nor does it change what is said of the training.
     assert validation(own) == validation(other) != {}
     for told in ("recipe", "seed", "hyperparameters"):
         assert own.provenance[told] == other.provenance[told]
-    records = [runs.read(outcome.run) for outcome in twice.outcomes if outcome.run is not None]
-    assert records[0].epochs == records[1].epochs
-    assert records[0].splits == records[1].splits != {}
 
 
 def validation(manifest: Manifest) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from rich.table import Table
 
 from training.commands.common import Commands, Parents, show
@@ -71,7 +70,7 @@ def _list(asked: dict[str, list[Variant]]) -> None:
         table = Table("experiment", "asks", "changes", title=model, title_justify="left")
         for variant in variants:
             changes = ", ".join(f"{name}={value}" for name, value in variant.changes.items())
-            table.add_row(variant.name, variant.asks, escape(changes))
+            table.add_row(variant.name, variant.asks, changes)
         show(table)
 
 
@@ -96,5 +95,5 @@ def _compare(options: argparse.Namespace, models: list[str]) -> None:
 def _rich(rows: "Rows") -> Table:
     table = Table(*rows.headings, title=rows.title, title_justify="left")
     for row in rows.rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*row)
     return table

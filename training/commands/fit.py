@@ -28,7 +28,7 @@ def add(commands: Commands, parents: Parents) -> None:
         "--seeds",
         type=int,
         metavar="N",
-        help="to see the spread: fit seeds 0 to N - 1 as versions 1 to N, replacing what is there, without comparing",
+        help="to see the spread: fit seeds 0 to N - 1 as versions 1 to N of --out, without comparing them",
     )
     fit.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of run records (runs)")
     fit.add_argument(
@@ -39,10 +39,8 @@ def add(commands: Commands, parents: Parents) -> None:
         choices=get_args(Protocol),
         help="how to validate: hold out the first samples, K folds, or iterated K folds; default: as the recipe says",
     )
-    fit.add_argument("--folds", type=int, default=FOLDS, metavar="K", help=f"of K-fold validation ({FOLDS})")
-    fit.add_argument(
-        "--iterations", type=int, default=ITERATIONS, metavar="P", help=f"of iterated K-fold ({ITERATIONS})"
-    )
+    fit.add_argument("--folds", type=int, metavar="K", help=f"of K-fold validation ({FOLDS})")
+    fit.add_argument("--iterations", type=int, metavar="P", help=f"of iterated K-fold ({ITERATIONS})")
     add_arguments(fit)
     fit.add_argument("--save-network", type=Path, metavar="DIR", help="save the Keras networks to this folder, too")
     fit.set_defaults(run=run, network=None)
@@ -68,6 +66,8 @@ def run(options: argparse.Namespace) -> int:
         )
     if options.network is None and options.distribute == "multi-worker" and len(options.names) > 1:
         raise TrainingError("--distribute multi-worker: expected one model, for its workers meet at fixed ports")
+    if options.network is None and options.protocol is None and (options.folds or options.iterations):
+        raise TrainingError("--folds and --iterations say how --protocol k-fold or iterated-k-fold validates: add it")
     made = [run_in_own_process(make, job, job.recipe.name) for job in _jobs(options)]
     if not (outcomes := [outcome for outcome in made if outcome is not None]):
         return 0  # a worker that is not the chief
@@ -99,12 +99,14 @@ def _jobs(options: argparse.Namespace) -> list[Job]:
             data=options.data,
             out=options.out,
             version=version,
-            force=options.force or options.seeds is not None,
+            force=options.force,
             gate=options.seeds is None,
             network=options.network,
             save_network=options.save_network,
             runs=options.runs,
-            options=DEFAULT if options.network is not None else of_model(from_arguments(options), name),
+            options=DEFAULT
+            if options.network is not None
+            else of_model(from_arguments(options), name if options.seeds is None else f"{name}-seed{seed}"),
         )
         for name in dict.fromkeys(options.names)
         for seed, version in of_seeds
@@ -119,7 +121,7 @@ def _chosen(options: argparse.Namespace, name: str, seed: int | None) -> Recipe:
         chosen = recipe(name, options.recipe, seed)
     if options.protocol is None:
         return chosen
-    return with_protocol(chosen, options.protocol, options.folds, options.iterations)
+    return with_protocol(chosen, options.protocol, options.folds or FOLDS, options.iterations or ITERATIONS)
 
 
 def _show(outcomes: list[Outcome]) -> None:

@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from rich.markup import escape
 from rich.table import Table
 
 from serving.package.manifest import Task
@@ -71,8 +70,8 @@ def _show(packaged: "Packaged") -> None:
     table = Table("package", "takes", "gives", "agrees with Keras on", "model.onnx")
     table.add_row(
         str(packaged.folder),
-        escape("\n".join(map(described, packaged.signature.inputs))),
-        escape("\n".join(map(described, packaged.signature.outputs))),
+        "\n".join(map(described, packaged.signature.inputs)),
+        "\n".join(map(described, packaged.signature.outputs)),
         f"{packaged.rows:,} rows",
         f"{packaged.model_bytes:,} bytes, {packaged.sha256[:12]}",
     )

@@ -72,7 +72,12 @@ def run(order: Search, data: Data, progress: Progress) -> Found:
         return _measure(tuned(order.recipe, chosen), data, patience=max(1, chosen.epochs // PATIENCE))[:2]
 
     with contextlib.redirect_stdout(io.StringIO()):  # KerasTuner prints where it finds an older search
-        tuner = make(order, measure, progress)
+        try:
+            tuner = make(order, measure, progress)
+        except (ValueError, KeyError, OSError) as error:
+            raise TrainingError(
+                f"{order.folder}: the search kept there can't be read: {one_line(error)}. Remove it to begin anew."
+            ) from error
     tuner.search()
     trials = tuner.finished()
     if not trials:

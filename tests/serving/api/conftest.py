@@ -2,12 +2,20 @@
 
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 
 from serving.api.items import MAX_IN_FLIGHT
 from serving.engine.batcher import Limits
+from serving.repository import verify
 from tests.serving import packages
 from tests.serving.api.desk import Desk, open_desk
+
+
+@pytest.fixture(autouse=True)
+def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading is what tests of the repository are about, and takes longer than most of what is asked here."""
+    monkeypatch.setattr(verify, "load", packages.load_once)
 
 
 @pytest_asyncio.fixture

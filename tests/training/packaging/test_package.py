@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from training.errors import TrainingError
-from training.packaging.package import target, write
+from training.packaging.package import check_writable, target, versions, write
 
 FILES = {"model.onnx": b"graph", "model.json": b"{}"}
 
@@ -68,3 +68,30 @@ def test_an_existing_version_is_kept(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"1 exists\. Leave out --version .* --force"):
         target(tmp_path, "topic", 1, force=False)
     assert target(tmp_path, "topic", 1, force=True) == tmp_path / "topic" / "1"
+
+
+def test_what_somebody_else_published_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    folder = target(tmp_path, "model", None, force=False)
+    write(folder, {"a": b"theirs"}, replace=False)
+    with pytest.raises(TrainingError, match="was published by somebody else meanwhile"):
+        write(folder, {"a": b"ours"}, replace=False)
+    assert (folder / "a").read_bytes() == b"theirs"
+    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+
+
+def test_what_is_in_the_way_is_named_before_the_work(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "folder")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="file is not a folder"):
+        check_writable(tmp_path / "file" / "models")
+    with pytest.raises(TrainingError, match="can't be written: "):
+        write(tmp_path / "file" / "model" / "1", {"a": b""})
+
+
+def test_only_what_a_server_takes_for_versions_counts(tmp_path: Path) -> None:
+    for name in ("1", "02", "x", "٣", ".3"):
+        (tmp_path / "model" / name).mkdir(parents=True)
+    (tmp_path / "model" / "7").write_text("a file")
+    assert versions(tmp_path / "model") == [1]
+    with pytest.raises(TrainingError, match="1 to 18 digits"):
+        target(tmp_path, "model", 10**18, force=False)
