@@ -34,7 +34,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def test_the_predictor_gives_the_golden_outputs():
     for model, name in (("house_price", "price"), ("sentiment", "probability")):
-        golden = manifest(model)["golden"]
+        golden = manifest(model, 1)["golden"]
         tolerance = golden["tolerance"]["CPUExecutionProvider"]
         if model == "house_price":
             rows = [[np.nan if value is None else value for value in row] for row in golden["inputs"]["features"]]
@@ -49,7 +49,7 @@ def test_the_predictor_gives_the_golden_outputs():
 @pytest.mark.parametrize("text", ["", " ", "A film.", "Ça, c'est ÉTÉ\t!", "a" + "  b" * 9000, "\x00 İ"])
 def test_the_predictor_reads_text_as_the_server_does(text):
     sentiment = predictor.Sentiment(MODELS)
-    rules = manifest("sentiment")["inputs"][0]["text"]
+    rules = manifest("sentiment", 1)["inputs"][0]["text"]
     row = Normaliser(TextRules(rules["lowercase"], rules["to_space"]))(text)
     assert sentiment._normalise(text) == row
     [expected] = sentiment._session.run(["probability"], flatten("text", [row]))

@@ -37,12 +37,12 @@ def add(commands: Commands, parents: Parents) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run what was asked for, each experiment in a process of its own, and compare what there is."""
+    if not options.list and not any(name in RECIPES for name in options.names):
+        raise TrainingError(f"name a model: {', '.join(VARIANTS)}; --list shows the experiments with each")
     asked = _asked(options)
     if options.list:
         _list(asked)
         return 0
-    if not any(name in RECIPES for name in options.names):
-        raise TrainingError(f"name a model: {', '.join(VARIANTS)}; --list shows the experiments with each")
 
     from training.experiments.run import run_all  # pulls in more than a list of names should wait for
 
