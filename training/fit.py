@@ -238,9 +238,7 @@ def validated(recipe: Recipe, x: Inputs, y: Array, report: Report, options: Opti
         stage = stages[len(best)]
         unseen = (x.take(held_out), y[held_out])
         network = train(recipe, x.take(rows), y[rows], stage, losses, unseen, options)
-        if not np.isfinite(losses.epochs).any():
-            raise TrainingError(f"{recipe.name}: the network diverged: its validation loss is not a number")
-        best.append(int(np.nanargmin(losses.epochs)) + 1 if options.early_stopping else recipe.epochs)
+        best.append(_best(losses.epochs, recipe) if options.early_stopping else recipe.epochs)
         return lambda rows: predict(recipe, network, x.take(rows))
 
     splits, protocol = _splits(recipe, len(y))
@@ -249,6 +247,13 @@ def validated(recipe: Recipe, x: Inputs, y: Array, report: Report, options: Opti
     if options.early_stopping:
         protocol += f", at the epoch with the lowest loss on them, with a patience of {options.early_stopping}"
     return Validation(scores.mean, scores.splits, protocol, max(1, round(float(np.mean(best)))))
+
+
+def _best(losses: list[float], recipe: Recipe) -> int:
+    """The epoch, from 1, with the lowest of `losses`."""
+    if not np.isfinite(losses).any():
+        raise TrainingError(f"{recipe.name}: the network diverged: its validation loss is not a number")
+    return int(np.nanargmin(losses)) + 1
 
 
 def _splits(recipe: Recipe, count: int) -> tuple[list[protocols.Split], str]:
