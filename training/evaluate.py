@@ -146,7 +146,12 @@ def evaluate(package: Path, folder: Path | None) -> tuple[Manifest, Recipe, dict
     try:
         manifest = parse((package / MANIFEST).read_bytes())
     except (OSError, ValueError) as error:
-        raise TrainingError(f"{package} is not a model package: {error}") from error
+        hint = (
+            f"; it holds versions, such as {packages[0].parent}"
+            if (packages := sorted(package.glob(f"*/{MANIFEST}")))
+            else ""
+        )
+        raise TrainingError(f"{package} is not a model package: {one_line(error)}{hint}") from error
     recipe = RECIPES.get(manifest.name)
     if recipe is None:
         raise TrainingError(f"{package}: no test set is known for {manifest.name!r}, only for {', '.join(RECIPES)}")

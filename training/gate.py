@@ -31,6 +31,7 @@ class Verdict:
     """That version as name/version; empty where there is none."""
     comparison: Comparison | None
     """Of the metric for each test sample, higher is better; None where there is nothing to compare with."""
+    metric: str
     forced: bool
     """Whether it is published although it is significantly worse, or can't be compared."""
 
@@ -46,8 +47,10 @@ class Verdict:
             if self.comparison.significantly_worse
             else "not significantly different from"
         )
-        low, high = self.comparison.low, self.comparison.high
-        figures = f"{self.comparison.difference:+.4f} (95 %: {low:+.4f} to {high:+.4f})"
+        # As people read the metric: of an error less is better.
+        sign, name = (-1, "MAE") if self.metric == "mae" else (1, self.metric)
+        low, high = sorted((sign * self.comparison.low, sign * self.comparison.high))
+        figures = f"{name} {sign * self.comparison.difference:+.4f} (95 %: {low:+.4f} to {high:+.4f})"
         return f"{word} {self.against}: {figures}{', forced' if self.forced else ''}"
 
 
@@ -66,21 +69,21 @@ def judge(recipe: Recipe, data: Data, predictions: Array, target: Path, force: b
     """
     before = target if target.exists() else _highest(target.parent)
     if before is None:
-        return Verdict("", None, forced=False)
+        return Verdict("", None, recipe.metric, forced=False)
     name = f"{recipe.name}/{before.name}"
     try:
         parse((before / MANIFEST).read_bytes())
         scores = per_sample(recipe, answers(recipe, data, before / MODEL, name), data.y_test)
     except (OSError, ValueError, TrainingError) as error:
         if force:
-            return Verdict(name, None, forced=True)
+            return Verdict(name, None, recipe.metric, forced=True)
         raise GateError(
             f"{before} can't be measured, so nothing says that the new network is no worse: {one_line(error)}. "
             "Mend or remove it, or publish with --force."
         ) from error
     new = per_sample(recipe, predictions, data.y_test)
     comparison = paired(new, np.where(np.abs(new - scores) < SAME, new, scores), seed=SEED)
-    verdict = Verdict(name, comparison, forced=force and comparison.significantly_worse)
+    verdict = Verdict(name, comparison, recipe.metric, forced=force and comparison.significantly_worse)
     if comparison.significantly_worse and not force:
         raise GateError(
             f"not published: the new network is {verdict}, on the {len(data.y_test):,} test samples. "

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from serving.package.manifest import MODEL, digest
 from training import runs
 from training.cluster import is_chief
-from training.data import Data, load
+from training.data import Array, Data, load
+from training.errors import GateError
 from training.models import Network, Recipe
 from training.options import DEFAULT, Options, changed
 from training.packaging.package import check_writable, target, write
@@ -20,6 +21,7 @@ from training.quiet import silent_stderr
 if TYPE_CHECKING:
     from training.gate import Verdict
     from training.packaging.export import Training
+    from training.recording import Made
 
 
 @dataclass(frozen=True)
@@ -88,20 +90,26 @@ def run(job: Job) -> Outcome | None:
         from training.evaluate import predict
         from training.gate import judge
         from training.packaging.export import export
+        from training.recording import Made
 
         network, training, training_seconds = _network(job, data, log)
         if not is_chief(job.options.distribute):
             display.say("done; the chief publishes")
             return None
         predictions = predict(recipe, network, data.x_test)
-        verdict = judge(recipe, data, predictions, folder, job.force) if job.gate else None
+        if job.save_network is not None:
+            save_network(network, job.save_network / f"{recipe.name}.keras")
+        try:
+            verdict = judge(recipe, data, predictions, folder, job.force) if job.gate else None
+        except GateError as refusal:  # the record of a run that was refused is the one that people want to study
+            made = Made("", "", f"refused: {refusal}", time.perf_counter() - started, training_seconds, peak_memory())
+            _record(job, data, predictions, training, log, made)
+            raise
         if verdict is not None:
             display.say(f"{verdict}")
             training = _forced(training, verdict)
         display.say("exporting, and holding the graph to Keras on the whole test set")
         exported = export(recipe, data, network, predictions, int(folder.name), training)
-    if job.save_network is not None:
-        save_network(network, job.save_network / f"{recipe.name}.keras")
     before = digest(folder / MODEL) if (folder / MODEL).exists() else None
     wall_seconds = time.perf_counter() - started
     run_files = {"run.json": run_json(training_seconds, wall_seconds)}
@@ -118,23 +126,33 @@ def run(job: Job) -> Outcome | None:
         training_seconds=training_seconds,
         wall_seconds=wall_seconds,
         peak_memory_bytes=peak_memory(),
-        run=None
-        if job.runs is None
-        else runs.folder(job.runs, recipe.name, recipe.variant, recipe.seed, changed(job.options)),
+        run=_run_folder(job),
     )
-    if outcome.run is not None:
-        from training.recording import Made, record
-
-        made = Made(
-            package=f"{recipe.name}/{folder.name}",
-            model_sha256=outcome.sha256,
-            gate=outcome.gate,
-            seconds=wall_seconds,
-            training_seconds=training_seconds,
-            peak_memory_bytes=outcome.peak_memory_bytes,
-        )
-        record(outcome.run, recipe, data, predictions, training, log.epochs, made)
+    made = Made(
+        package=str(folder),
+        model_sha256=outcome.sha256,
+        gate=outcome.gate,
+        seconds=wall_seconds,
+        training_seconds=training_seconds,
+        peak_memory_bytes=outcome.peak_memory_bytes,
+    )
+    _record(job, data, predictions, training, log, made)
     return outcome
+
+
+def _run_folder(job: Job) -> Path | None:
+    recipe = job.recipe
+    if job.runs is None:
+        return None
+    return runs.folder(job.runs, recipe.name, recipe.variant, recipe.seed, changed(job.options))
+
+
+def _record(job: Job, data: Data, predictions: Array, training: "Training", log: Log, made: "Made") -> None:
+    from training.recording import record
+
+    folder = _run_folder(job)
+    if folder is not None:
+        record(folder, job.recipe, data, predictions, training, log.epochs, made)
 
 
 def _network(job: Job, data: Data, log: Log) -> tuple[Network, "Training", float | None]:

@@ -32,8 +32,9 @@ class Made:
     """What a fit made, and what it took."""
 
     package: str
-    """As name/version."""
+    """Its folder; empty where it was refused."""
     model_sha256: str
+    """Of its graph; empty where it was refused."""
     gate: str
     """How it compares with the version before it."""
     seconds: float

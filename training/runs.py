@@ -4,6 +4,7 @@
 set's predictions and targets) and whatever else was asked for: checkpoints, TensorBoard's logs, the saved network.
 """
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from training.data import Array
 from training.errors import TrainingError, one_line
 
 RECORD, PREDICTIONS = "record.json", "predictions.npz"
+REPORT = ("report.html", "report.md", "figures")
+"""What `python -m training report` makes of them."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Record:
     duplicates: str = ""
     """What was found of samples that are there twice."""
     package: str = ""
-    """The package that the run published, as name/version."""
+    """The folder of the package that the run published; empty where it published none."""
     gate: str = ""
     """How it compared with the package before it."""
 
@@ -99,8 +102,11 @@ def write(path: Path, record: Record, predictions: Array | None = None, targets:
         targets: [N], the test set's.
     """
     path.mkdir(parents=True, exist_ok=True)
-    for old in (RECORD, PREDICTIONS):  # of a run before this one
-        (path / old).unlink(missing_ok=True)
+    for old in (RECORD, PREDICTIONS, *REPORT):  # of a run before this one
+        if (path / old).is_dir():
+            shutil.rmtree(path / old)
+        else:
+            (path / old).unlink(missing_ok=True)
     if predictions is not None and targets is not None:
         np.savez_compressed(path / PREDICTIONS, predictions=predictions, targets=targets)
     temporary = path / f".{RECORD}"

@@ -13,6 +13,7 @@ from training.gate import judge
 from training.job import Job, run
 from training.models import Recipe
 from training.packaging.package import versions
+from training.runs import folder, read
 
 from .conftest import Tiny
 
@@ -40,7 +41,7 @@ def test_a_better_network_may_follow(published: tuple[Recipe, Data, Path]) -> No
     assert verdict.against == "house_price/1"
     assert verdict.comparison is not None
     assert verdict.comparison.significantly_better
-    assert str(verdict).startswith("significantly better than house_price/1: +")
+    assert str(verdict).startswith("significantly better than house_price/1: MAE -")
     assert not verdict.forced
 
 
@@ -48,7 +49,7 @@ def test_a_better_network_may_follow(published: tuple[Recipe, Data, Path]) -> No
 def test_a_worse_one_must_not(published: tuple[Recipe, Data, Path], target: str) -> None:
     recipe, data, model = published
     worse = off_by(data, 1e3)
-    with pytest.raises(GateError, match=r"significantly worse than house_price/1: -.*--force"):
+    with pytest.raises(GateError, match=r"significantly worse than house_price/1: MAE \+.*--force"):
         judge(recipe, data, worse, model / target, force=False)
     verdict = judge(recipe, data, worse, model / target, force=True)
     assert verdict.forced
@@ -58,7 +59,7 @@ def test_a_worse_one_must_not(published: tuple[Recipe, Data, Path], target: str)
 def test_the_same_network_again_is_no_worse(tiny: Tiny, published: tuple[Recipe, Data, Path]) -> None:
     recipe, _, model = published
     again = run(Job(recipe, data=tiny.data, out=model.parent))
-    assert again.gate.startswith("not significantly different from house_price/1: +0.0000")
+    assert again.gate.startswith("not significantly different from house_price/1: MAE ")
     assert again.package == model / "2"
 
 
@@ -83,7 +84,10 @@ def test_a_worse_fit_leaves_the_repository_alone_and_force_is_recorded(
     run(Job(good, data=tiny.data, out=tmp_path))
     bad = dataclasses.replace(recipe, epochs=1, folds=0, validation_samples=10)
     with pytest.raises(GateError, match="not published"):
-        run(Job(bad, data=tiny.data, out=tmp_path))
+        run(Job(bad, data=tiny.data, out=tmp_path, runs=tmp_path / "runs"))
+    refused = read(folder(tmp_path / "runs", "house_price", "book", 0))
+    assert refused.gate.startswith("refused: not published")
+    assert (refused.package, refused.test["mae"] > 0) == ("", True)
     assert versions(tmp_path / "house_price") == [1]
     forced = run(Job(bad, data=tiny.data, out=tmp_path, force=True))
     manifest = parse((forced.package / MANIFEST).read_bytes())

@@ -34,7 +34,7 @@ def test_figures_stand_beside_the_baselines(recorded: Path) -> None:
         assert record.test[record.metric] == pytest.approx(record.test[record.metric])
         assert metric in record.test
         assert record.baselines["linear"].keys() >= {record.metric, metric}
-        assert record.package == f"{name}/1"
+        assert record.package == str(recorded.parent / "models" / name / "1")
         assert record.gate == "the first version"
         assert "test samples" in record.duplicates
         assert {"val_loss", "loss"} <= record.epochs[0].figures.keys()

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from training.commands.common import Commands, Parents, show
 from training.errors import TrainingError
-from training.experiments.variants import VARIANTS, Variant, chosen
+from training.experiments.variants import BOOK, VARIANTS, Variant, chosen
 from training.models import RECIPES
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ def _compare(options: argparse.Namespace, models: list[str]) -> None:
             raise TrainingError(f"{folder(options.runs, model)} holds no experiments: name some, or say --all")
         show(_rich(figures(model, records)))
         show(_rich(found(model, records)))
+        if BOOK not in records:
+            print(f"what is compared with: python -m training experiments {model} {BOOK}")
         print(f"{write_comparison(folder(options.runs, model), model, records)}: the same, with curves.svg beside it")
     if options.write is not None:
         every = {model: records for model in VARIANTS if (records := read(options.runs, model))}

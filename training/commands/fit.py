@@ -84,7 +84,6 @@ def _recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe",
         choices=VARIANTS,
-        default=VARIANTS[-1],
         help=f"the book's own, or the best that is known here (default: {VARIANTS[-1]}, where a model has one)",
     )
 
@@ -116,9 +115,11 @@ def _jobs(options: argparse.Namespace) -> list[Job]:
 def _chosen(options: argparse.Namespace, name: str, seed: int | None) -> Recipe:
     """The recipe that the flags ask for."""
     if options.hyperparameters is not None:
+        if options.recipe == "best":
+            raise TrainingError("--hyperparameters are of the book's recipe: leave out --recipe best")
         chosen = apply(recipe(name, "book", seed), options.hyperparameters)
     else:
-        chosen = recipe(name, options.recipe, seed)
+        chosen = recipe(name, options.recipe or VARIANTS[-1], seed)
     if options.protocol is None:
         return chosen
     return with_protocol(chosen, options.protocol, options.folds or FOLDS, options.iterations or ITERATIONS)
