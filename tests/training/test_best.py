@@ -14,7 +14,7 @@ import pytest
 from serving.package.manifest import MANIFEST, MODEL, Manifest, parse
 from training.best import BEST, EnsembleRecipe, Prices, TermsRecipe, terms_of
 from training.data import Array, Data, DataFile, Inputs, Sequences, Table, load
-from training.errors import ExportError
+from training.errors import ExportError, TrainingError
 from training.evaluate import predict
 from training.fit import train
 from training.job import Job, Outcome, run
@@ -318,3 +318,10 @@ def test_altering_the_test_set_changes_no_trained_byte(twice: Twice) -> None:
 
 def validation(manifest: Manifest) -> dict[str, Any]:
     return {name: value for name, value in manifest.metrics.items() if name.startswith("validation_")}
+
+
+def test_a_rate_that_falls_over_all_epochs_is_not_stopped_early(tiny: Tiny) -> None:
+    recipe = tiny.best["house_price"]
+    data = load(recipe.dataset, tiny.data)
+    with pytest.raises(TrainingError, match=r"its learning rate falls over all its epochs.*--recipe book"):
+        train(recipe, data.x_train, data.y_train, "final", lambda *_: None, options=Options(early_stopping=1))

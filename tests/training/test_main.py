@@ -13,9 +13,12 @@ import pytest
 from serving.package.manifest import MANIFEST, MODEL, parse
 from training import runs
 from training.__main__ import main
+from training.errors import EndedEarlyError, TrainingError
+from training.job import Job, run
+from training.models import RECIPES
 from training.tuning.best import Best, Hyperparameters, write
 
-from .conftest import Tiny
+from .conftest import REPOSITORY, Tiny
 
 NAMES = ("topic", "house_price")  # one of text, one of numbers; by their best recipes, which is what a fit takes
 PACKAGE = ["model.json", "model.onnx", "run.json"]
@@ -173,6 +176,7 @@ def test_interrupted_fit_leaves_nothing(tiny: Tiny, tmp_path: Path, stage: str, 
         (["fit", "topic", "--seeds", "1"], "--seeds must be 2 or more, and goes without --version"),
         (["fit", "topic", "--seeds", "2", "--version", "3"], "--seeds must be 2 or more, and goes without --version"),
         (["fit", "topic", "--hyperparameters", "no"], "no: no hyperparameters: "),
+        (["fit", "topic", "--recipe", "best", "--hyperparameters", "x"], "--hyperparameters are of the book's recipe"),
         (["fit", "house_price", "--protocol", "hold-out"], "house_price has too few samples to hold some out"),
         (["fit", "topic", "--protocol", "k-fold", "--folds", "1"], "1 folds, 3 iterations: expected at least 2 and 1"),
         (["fit", "topic", "--folds", "5"], "--folds and --iterations say how --protocol k-fold"),
@@ -181,6 +185,7 @@ def test_interrupted_fit_leaves_nothing(tiny: Tiny, tmp_path: Path, stage: str, 
         (["tune", "topic", "--trials", "0"], "--trials must be 1 or more"),
         (["tune", "topic", "--seed", "-1"], "--seed -1: expected a number from 0 to"),
         (["experiments"], "name a model: "),
+        (["experiments", "poetry"], "name a model: "),
         (["experiments", "topic", "no-such"], "topic has no experiment"),
         (["publish", "nowhere", "there"], "nowhere holds no package"),
         (["report", "nowhere"], "nowhere is not a run"),
@@ -228,3 +233,26 @@ def test_unknown_model(capsys: pytest.CaptureFixture[str]) -> None:
         main(["fit", "poetry"])
     assert caught.value.code == 2
     assert "sentiment" in capsys.readouterr().err
+
+
+def test_a_process_that_dies_may_be_tried_again(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def dies(*_: object) -> None:
+        raise EndedEarlyError("topic: its process ended early, exit code -9")
+
+    monkeypatch.setattr("training.commands.fit.run_in_own_process", dies)
+    assert main(["fit", "topic"]) == 75
+    assert capfd.readouterr().err == "error: topic: its process ended early, exit code -9\n"
+
+
+def test_what_is_in_the_way_is_told_before_any_work(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="file is not a folder"):
+        run(Job(RECIPES["topic"], data=tmp_path, out=tmp_path / "file" / "models"))
+    assert capfd.readouterr().out == ""
+
+
+def test_a_folder_of_versions_is_no_package(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(REPOSITORY / "models" / "topic")]) == 1
+    assert f"; it holds versions, such as {REPOSITORY / 'models' / 'topic' / '1'}" in capfd.readouterr().err

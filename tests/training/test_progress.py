@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from training.progress import LINES, Display
+from training.progress import LINES, Display, Log
 
 
 def shown(terminal: bool) -> str:
@@ -29,3 +29,18 @@ def test_a_bar_on_a_terminal() -> None:
     assert "topic: final" in output
     assert "80/80" in output
     assert "loss 0.0125" in output
+
+
+def test_brackets_are_no_markup() -> None:
+    output = io.StringIO()
+    with Display("topic", Console(file=output, width=120)) as display:
+        display.say("written to [red]a[/x] folder")
+    assert output.getvalue() == "topic: written to [red]a[/x] folder\n"
+
+
+def test_the_log_keeps_what_can_be_kept() -> None:
+    with Display("topic", Console(file=io.StringIO(), width=120)) as display:
+        log = Log(display)
+        log("final", 1, 2, {"loss": 0.5, "val_loss": float("nan")})
+    [epoch] = log.epochs
+    assert (epoch.stage, epoch.done, epoch.of, epoch.figures) == ("final", 1, 2, {"loss": 0.5})

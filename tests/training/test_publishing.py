@@ -103,6 +103,34 @@ def test_nothing_is_published_if_anything_is_damaged(staged: Path, tmp_path: Pat
     assert not (tmp_path / "models").exists()
 
 
+def test_a_damaged_package_does_not_count_as_published(staged: Path, tmp_path: Path, real_data: Path) -> None:
+    publish(staged, tmp_path / "models", None, force=False)
+    (tmp_path / "models" / "house_price" / "1" / "model.json").write_text("{}")
+    with pytest.raises(GateError, match="can't be measured"):
+        publish(staged, tmp_path / "models", real_data, force=False)
+    (healed,) = publish(staged, tmp_path / "models", real_data, force=True)
+    assert healed.package.name == "2"
+
+
+def test_a_graph_that_cannot_run_is_not_published(staged: Path, tmp_path: Path) -> None:
+    package = staged / "house_price" / "1"
+    (package / "model.onnx").write_bytes(b"junk")
+    sign(package)
+    with pytest.raises(TrainingError, match="has a graph that can't be run"):
+        publish(staged, tmp_path / "models", None, force=False)
+    assert not (tmp_path / "models").exists()
+
+
+def test_files_outside_the_package_are_not_reached_for(staged: Path, tmp_path: Path) -> None:
+    package = staged / "house_price" / "1"
+    text = (package / "model.json").read_text()
+    (package / "model.json").write_text(
+        text.replace('"files": {', '"files": {"../../../outside": {"bytes": 0, "sha256": "' + "0" * 64 + '"}, ')
+    )
+    with pytest.raises(TrainingError, match="is not a plain file name"):
+        publish(staged, tmp_path / "models", None, force=False)
+
+
 def test_an_empty_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="holds no package"):
         publish(tmp_path, tmp_path / "models", None, force=False)

@@ -56,3 +56,16 @@ def test_what_is_no_run(tmp_path: Path, content: str | None, message: str) -> No
         (tmp_path / "record.json").write_text(content)
     with pytest.raises(TrainingError, match=message):
         runs.read(tmp_path)
+
+
+def test_a_run_with_options_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    folder = runs.folder(tmp_path, "topic", "book", 3, {"early_stopping": 2, "precision": "bfloat16"})
+    assert folder == tmp_path / "topic" / "book-seed3-early-stopping-2-precision-bfloat16"
+
+
+def test_the_report_of_a_run_before_it_does_not_stay(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    for name in ("report.html", "report.md", "figures/curve.svg", "other"):
+        (tmp_path / name).write_text("")
+    runs.write(tmp_path, RECORD)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "record.json"]
