@@ -22,11 +22,14 @@ def main(way: str, epochs: int, data: Path) -> dict[str, Any]:
         Seconds of each epoch, seconds to encode before the first one, and resident memory in MiB: before the training
         data was encoded, and at most.
     """
+    from dataclasses import replace
+
     import keras
 
     from training.data import IMDB, load
-    from training.fit import Batches, make_deterministic
+    from training.fit import make_deterministic
     from training.models import SENTIMENT
+    from training.pipeline import multi_hot_batches, steps
 
     recipe, samples = SENTIMENT, load(IMDB, data)
     x, y = samples.x_train, samples.y_train
@@ -37,9 +40,10 @@ def main(way: str, epochs: int, data: Path) -> dict[str, Any]:
     callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: clock.append(time.perf_counter()))]
     started = time.perf_counter()
     if way == "batches":
-        batches = Batches(recipe, x, y, recipe.seed)
+        batches = multi_hot_batches(replace(recipe, epochs=epochs), x, y, recipe.seed)
         clock.append(time.perf_counter())
-        network.fit(batches, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks)
+        per_epoch = steps(recipe, len(y))
+        network.fit(batches, epochs=epochs, steps_per_epoch=per_epoch, shuffle=False, verbose=0, callbacks=callbacks)
     else:
         dense = np.zeros((len(y), recipe.features), dtype=np.float32)
         for row in range(len(y)):  # all at once would need more memory on the way
