@@ -51,7 +51,8 @@ def test_fit_leaves_a_record(tiny: Tiny, fitted: tuple[Path, str]) -> None:
     for name, splits in (("topic", ["validation"]), ("house_price", ["fold 1/2", "fold 2/2"])):
         folder = tiny.data / "runs" / name / "best-seed0"
         record = runs.read(folder)
-        assert (record.recipe, record.package, list(record.splits)) == ("best", f"{name}/1", splits)
+        package = str(fitted[0] / "models" / name / "1")
+        assert (record.recipe, record.package, list(record.splits)) == ("best", package, splits)
         assert record.hyperparameters == json.loads(json.dumps(tiny.best[name].hyperparameters))
         assert f"python -m training report {folder}" in fitted[1].replace("\n", "")
 
