@@ -11,19 +11,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from serving import services
 from serving.api import health as names
-from serving.api.call import Streaming, Unary
 from serving.api.exchange import Backend
 from serving.api.health import Health
-from serving.api.inference.service import SERVICE as INFERENCE
-from serving.api.inference.service import InferenceService
 from serving.api.management import Management
-from serving.api.prediction import SERVICE as PREDICTION
-from serving.api.prediction import PredictionService
-from serving.api.reflection import SERVICES as REFLECTION
-from serving.api.reflection import Reflection
 from serving.api.tasks import TASKS
 from serving.config import Settings
 from serving.engine import device
@@ -208,17 +202,9 @@ class Server:
         return True
 
     async def _serve(self) -> None:
-        services = (
-            PredictionService(self._backend),
-            InferenceService(self._backend, self._governed, self._settings.max_batch_delay),
-            self._health,
-            Reflection([PREDICTION, INFERENCE, names.SERVICE]),
-        )
-        routes: dict[str, Unary | Streaming] = {}
-        for service in services:
-            routes |= service.routes()
-        await self._transport.start(routes)
-        await self._http.start(self._application())
+        what = (self._settings, self._backend, self._governed, self._health)
+        await self._transport.start(services.routes(*what))
+        await self._http.start(services.application(*what))
         self._set_health()
         if self._share is not None:
             seconds = round(time.monotonic() - self._started, 3)
@@ -226,18 +212,6 @@ class Server:
             self._governed.ready()
             return
         announce(self._settings, self.grpc_port, self.http_port, self.metrics_port, self._started)
-
-    def _application(self) -> Any:
-        """What is answered over HTTP."""
-        from serving.api.rest.application import application
-
-        return application(
-            self._backend,
-            self._governed,
-            lambda: self._health.serving(names.READINESS) is True,
-            max_body_bytes=self._settings.max_message_bytes,
-            max_delay=self._settings.max_batch_delay,
-        )
 
     async def _drain(self) -> None:
         settings = self._settings
@@ -279,7 +253,7 @@ class Server:
         health.set(names.LIVENESS, True)
         health.set(names.STARTUP, self._loaded)
         health.set(names.READINESS, serving and self._models.all_ready)
-        for service in ("", PREDICTION, INFERENCE, names.SERVICE, *REFLECTION):
+        for service in services.NAMES:
             health.set(service, serving)
         for name, has_version in ready.items():
             health.set(MODEL_HEALTH + name, serving and has_version)

@@ -20,7 +20,7 @@ LAYERS = (
     ("serving.api",),
     ("serving.transport",),
     ("serving.probes", "serving.config", "serving.logs", "serving.memory"),
-    ("serving.manager", "serving.line"),
+    ("serving.manager", "serving.line", "serving.services"),
     ("serving.server", "serving.check"),
     ("serving.worker",),
     ("serving.workers",),
