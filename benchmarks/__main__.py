@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks import (
+    endurance,
     fits,
     lifecycle,
     load,
@@ -51,12 +52,13 @@ BENCHMARKS: dict[str, ModuleType] = {
         versions,
         seeds,
         fits,
+        endurance,
     )
 }
 
-_ON_REQUEST = {peers.NAME, seeds.NAME, fits.NAME}
+_ON_REQUEST = {peers.NAME, seeds.NAME, fits.NAME, endurance.NAME}
 """Run only when named: the first installs things, the second wants packages that take long to make, and the third
-makes some."""
+makes some; the fourth takes half an hour."""
 
 _LISTEN_SECONDS = 1.0
 _QUIET = 0.1

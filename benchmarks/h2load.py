@@ -132,15 +132,21 @@ def measure(
     }
 
 
-def steady(shot: Shot, core: int | None, seconds: int, per_second: int) -> Counted:
-    """So many a second, in h2load's small bursts, for long: of a single request nothing is kept, and no latency known.
+def steady(shot: Shot, core: int | None, seconds: int, per_second: int, *, latencies: bool = False) -> Counted:
+    """So many a second, in h2load's small bursts, for long.
+
+    Of a single request nothing is kept, and no latency known, unless `latencies` asks for a line of log for each.
 
     Raises:
         ServerFailed: h2load did not get through.
     """
     pace = ("-D", str(seconds), f"--rps={max(per_second // shot.connections, 1)}")
     with tempfile.TemporaryDirectory() as folder:
-        return parse(_h2load(shot, core, Path(folder), pace, seconds + _GRACE_SECONDS), None)
+        log = Path(folder) / "requests.tsv"
+        if latencies:
+            pace = (*pace, f"--log-file={log}")
+        said = _h2load(shot, core, Path(folder), pace, seconds + _GRACE_SECONDS)
+        return parse(said, log.read_text() if latencies else None)
 
 
 def parse(said: str, log: str | None, cpu_seconds: float = 0.0) -> Counted:

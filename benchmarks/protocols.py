@@ -37,13 +37,13 @@ def run(session: Session) -> dict[str, Any]:
     raw: list[dict[str, Any]] = []
     with ExitStack() as stack:
         server = stack.enter_context(real_server(session.cores.server))
-        questions = {**_houses(server), **_reviews(server, session)}
-        cells = [(what, way, n) for n in ((64,) if session.quick else (1, 64)) for what, way in questions]
+        asked = questions(server, session)
+        cells = [(what, way, n) for n in ((64,) if session.quick else (1, 64)) for what, way in asked]
         stack.enter_context(session.reporter.benchmark(NAME, rounds * len(cells)))
-        sizes = {key: _reply_bytes(shot) for key, shot in questions.items()}
+        sizes = {key: reply_bytes(shot) for key, shot in asked.items()}
         for number in range(rounds):
             for what, way, in_flight in cells:
-                shot = _in_flight(questions[what, way], in_flight)
+                shot = _in_flight(asked[what, way], in_flight)
                 h2load.warm_up(shot, session.cores.load, _WARM_UP_REQUESTS)
                 counted, found = h2load.measure(shot, session.cores.load, seconds, server.cpu_seconds)
                 h2load.check_sizes(counted, sizes[what, way])
@@ -71,6 +71,11 @@ def tables(record: dict[str, Any]) -> list[Table]:
         "request in flight, gRPC has 8 for 64. CPU: of the server, for one request."
     )
     return [Table("Ways to ask", columns, rows, note, labels=2)]
+
+
+def questions(server: Server, session: Session) -> dict[tuple[str, str], Shot]:
+    """What is asked, by subject and by way."""
+    return {**_houses(server), **_reviews(server, session)}
 
 
 def _houses(server: Server) -> dict[tuple[str, str], Shot]:
@@ -143,7 +148,7 @@ def _in_flight(shot: Shot, in_flight: int) -> Shot:
     return replace(shot, connections=connections, streams=streams)
 
 
-def _reply_bytes(shot: Shot) -> int:
+def reply_bytes(shot: Shot) -> int:
     """Bytes of the answer to a request made by another client."""
     if not shot.json:
         with grpc.insecure_channel(shot.address) as channel:
