@@ -14,6 +14,7 @@ from training.errors import ExportError
 from training.models import HOUSE_PRICE, SENTIMENT, TOPIC, Network, Recipe
 from training.terms import Terms, frequent, inverse_document_frequencies, length, log_ratios
 
+NEEDS_TEXTS = "terms, and what they say, come from labelled texts"
 AVERAGE_WORDS = 230
 """Of a review; the unit of its squared length."""
 
@@ -67,19 +68,25 @@ class TermsRecipe(BestRecipe):
 
     def network(self, x: Inputs | None = None, y: Array | None = None) -> Network:
         """One layer over the terms of the texts `x`."""
+        if x is None or y is None:
+            raise TypeError(NEEDS_TEXTS)
+        return self.begin(x, y)[0]
+
+    def begin(self, x: Inputs, y: Array) -> tuple[Network, Inputs]:
+        """The same, and the terms of `x`, which are counted once for both."""
         import keras
 
         from training.layers import TermSum
 
-        if not isinstance(x, Sequences) or y is None:
-            raise TypeError("terms, and what they say, come from labelled texts")
+        if not isinstance(x, Sequences):
+            raise TypeError(NEEDS_TEXTS)
         keys = frequent(x, self.longest_run, self.least)
-        counts = Terms.count(x, keys).counts
+        terms = Terms.count(x, keys)
         if self.scale == "log-ratio":
-            scale = log_ratios(counts, y, keys)
+            scale = log_ratios(terms.counts, y, keys)
             square = np.where(length(keys) == 1, 1 / AVERAGE_WORDS, 0).astype(np.float32)
         else:
-            scale = inverse_document_frequencies(counts)
+            scale = inverse_document_frequencies(terms.counts)
             square = np.square(scale)
         layer = TermSum(self.outputs, len(keys), floor=float(square[square > 0].min()), penalty=self.l2)
         given = keras.Input((len(keys),), sparse=True)
@@ -88,7 +95,7 @@ class TermsRecipe(BestRecipe):
         outputs = sums if self._is_hinge else keras.layers.Activation(self.activation)(sums)
         network = keras.Model(given, outputs, name=self.name)
         network.compile(optimizer=self.falling_rate(len(y)), loss=self.loss, metrics=[self.metric])
-        return network
+        return network, terms
 
     def known(self, network: Network) -> Array:
         """The words that are terms."""

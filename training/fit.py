@@ -161,8 +161,7 @@ def train(
     else:
         # Seeded for each network, so that none depends on how many were made before it.
         make_deterministic(recipe.seed)
-    network = recipe.network(x, y)
-    x = recipe.encode(x, network)
+    network, x = recipe.begin(x, y)
     if held_out is not None:
         held_out = (recipe.encode(held_out[0], network), held_out[1])
     writes = is_chief(options.distribute)
@@ -205,20 +204,12 @@ def fit(recipe: Recipe, data: Data, report: Report, options: Options = DEFAULT) 
     With early stopping, the final network trains for as many epochs as validation found best: it has no samples left
     that could say when to stop.
     """
-    validation = validated(recipe, data.x_train, data.y_train, report, options)
+    validation = validate(recipe, data.x_train, data.y_train, report, options)
     started = time.perf_counter()
     last = replace(recipe, epochs=validation.epochs)
     network = train(last, data.x_train, data.y_train, "final", report, options=options)
     seconds = time.perf_counter() - started
     return Fitted(network, validation.figures, validation.splits, validation.protocol, seconds, validation.epochs)
-
-
-def validate(
-    recipe: Recipe, x: Inputs, y: Array, report: Report, options: Options = DEFAULT
-) -> tuple[dict[str, float], str]:
-    """The recipe's figures on training samples that the network did not see, and how they were measured."""
-    validation = validated(recipe, x, y, report, options)
-    return validation.figures, validation.protocol
 
 
 @dataclass
@@ -233,7 +224,7 @@ class _Losses:
         self.report(stage, done, of, figures)
 
 
-def validated(recipe: Recipe, x: Inputs, y: Array, report: Report, options: Options = DEFAULT) -> Validation:
+def validate(recipe: Recipe, x: Inputs, y: Array, report: Report, options: Options = DEFAULT) -> Validation:
     """The recipe's figures on training samples that the network did not see.
 
     Source: Chollet, Deep Learning with Python, 2nd ed., §4.1.4 (held-out samples) and §4.3.4 (K-fold).
@@ -249,9 +240,9 @@ def validated(recipe: Recipe, x: Inputs, y: Array, report: Report, options: Opti
         best.append(_best(losses.epochs, recipe) if options.early_stopping else recipe.epochs)
         return lambda rows: predict(recipe, network, x.take(rows))
 
-    splits, protocol = _splits(recipe, len(y))
-    stages = [split.name for split in splits]
-    scores = protocols.evaluate(splits, fitted, lambda found, rows: score(recipe, found, y[rows]), lambda *_: None)
+    parts, protocol = splits(recipe, len(y))
+    stages = [split.name for split in parts]
+    scores = protocols.evaluate(parts, fitted, lambda found, rows: score(recipe, found, y[rows]), lambda *_: None)
     if options.early_stopping:
         protocol += f", at the epoch with the lowest loss on them, with a patience of {options.early_stopping}"
     return Validation(scores.mean, scores.splits, protocol, max(1, round(float(np.mean(best)))))
@@ -264,7 +255,7 @@ def _best(losses: list[float], recipe: Recipe) -> int:
     return int(np.nanargmin(losses)) + 1
 
 
-def _splits(recipe: Recipe, count: int) -> tuple[list[protocols.Split], str]:
+def splits(recipe: Recipe, count: int) -> tuple[list[protocols.Split], str]:
     """Which of the `count` training samples are held out when, and that for people."""
     if not recipe.folds:
         held = recipe.validation_samples

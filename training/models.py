@@ -90,6 +90,11 @@ class Recipe:
         """The untrained, compiled network; `x` and `y` are the training samples, where it begins with what they say."""
         return build(self, x)
 
+    def begin(self, x: Inputs, y: Array) -> tuple[Network, Inputs]:
+        """The untrained network for the training samples `x` and `y`, and `x` in the form in which it takes them."""
+        network = self.network(x, y)
+        return network, self.encode(x, network)
+
     def known(self, network: Network) -> Array:
         """int64: the ids of the words that have a column of their own in `network`."""
         return np.arange(OUT_OF_VOCABULARY + 1, NUM_WORDS)

@@ -9,6 +9,7 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from pathlib import Path
+from typing import Any
 
 
 def code() -> str:
@@ -28,6 +29,11 @@ def libraries() -> dict[str, str]:
         **{name: installed(name) for name in ("keras", "numpy", "onnx", "tensorflow", "tf2onnx")},
         "onnxruntime": ort.__version__,  # installed under one of several names
     }
+
+
+def sources(dataset: str, sha256: dict[str, str]) -> dict[str, Any]:
+    """What a package or a run was made from: the data set's title, its files' hashes, the code, the libraries."""
+    return {"dataset": dataset, "dataset_sha256": sha256, "code": code(), "libraries": libraries()}
 
 
 def run_json(training_seconds: float | None, wall_seconds: float) -> bytes:

@@ -9,9 +9,10 @@ import numpy as np
 
 from training import runs
 from training.data import Array, Data, Sequences
+from training.evaluate import per_sample
 from training.measure import baselines, duplicates, metrics
 from training.models import Recipe
-from training.provenance import code, libraries
+from training.provenance import sources
 from training.text import rebuild
 
 if TYPE_CHECKING:
@@ -75,10 +76,7 @@ def record(
             hyperparameters=training.provenance.get("hyperparameters", recipe.hyperparameters),
             provenance={
                 **{name: training.provenance[name] for name in ("options", "forced") if name in training.provenance},
-                "dataset": recipe.dataset.title,
-                "dataset_sha256": data.sha256,
-                "code": code(),
-                "libraries": libraries(),
+                **sources(recipe.dataset.title, data.sha256),
                 "model_sha256": made.model_sha256,
             },
             protocol=training.protocol,
@@ -110,14 +108,10 @@ def figures(recipe: Recipe, predictions: Array, targets: Array) -> dict[str, flo
 
 def mistakes(recipe: Recipe, data: Data, predictions: Array) -> list[runs.Mistake]:
     """The test samples that the network was most wrong about, the worst first."""
-    if recipe.task == "regression":
-        scores = np.abs(predictions[:, 0] - data.y_test)
-    elif recipe.outputs == 1:
-        scores = np.abs(predictions[:, 0] - data.y_test)
-        scores[(predictions[:, 0] > 0.5) == data.y_test] = 0
-    else:
-        scores = predictions.max(axis=1)
-        scores[predictions.argmax(axis=1) == data.y_test] = 0
+    # A single output is a price, or the probability of class 1.
+    scores = np.abs(predictions[:, 0] - data.y_test) if recipe.outputs == 1 else predictions.max(axis=1)
+    if recipe.task != "regression":
+        scores[per_sample(recipe, predictions, data.y_test) == 1] = 0
     worst = [row for row in np.argsort(-scores, kind="stable")[:MISTAKES].tolist() if scores[row] > 0]
     return [
         runs.Mistake(

@@ -21,7 +21,7 @@ from training.job import Job, Outcome, run
 from training.models import RECIPES, Network, Recipe, build
 from training.options import Options
 from training.packaging.saved import load_network, save_network
-from training.terms import length
+from training.terms import Terms, length
 
 from .conftest import Tiny
 
@@ -77,6 +77,20 @@ def test_the_same_weights_twice_whatever_is_held_out(case: Case) -> None:
     # No text of these has a word.
     other = Sequences.from_ranks([[]] * len(x)) if isinstance(x, Sequences) else Table(-1e3 * np.asarray(x.values))
     assert_same(case.network, case.train((other, y[::-1].copy())))
+
+
+def test_a_network_begins_with_its_samples_as_it_takes_them(case: Case) -> None:
+    x, y = case.data.x_train, case.data.y_train
+    keras.utils.set_random_seed(0)
+    network, encoded = case.recipe.begin(x, y)
+    keras.utils.set_random_seed(0)
+    assert_same(network, case.recipe.network(x, y))
+    wanted = case.recipe.encode(x, network)
+    if isinstance(encoded, Terms):
+        assert isinstance(wanted, Terms)
+        np.testing.assert_array_equal(encoded.counts.toarray(), wanted.counts.toarray())
+    else:
+        assert encoded is wanted is x
 
 
 def test_what_is_known_of_the_data_is_known_of_all_of_it(case: Case) -> None:
@@ -169,6 +183,8 @@ def test_other_inputs_are_refused(name: str) -> None:
     wrong = Table(np.zeros((2, 13), np.float32)) if name in TEXTS else Sequences.from_ranks([[1], [2]])
     with pytest.raises(TypeError):
         BEST[name].network(wrong, np.zeros(2))
+    with pytest.raises(TypeError):
+        BEST[name].begin(wrong, np.zeros(2))
 
 
 # One by one.

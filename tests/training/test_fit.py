@@ -77,7 +77,7 @@ def test_held_out_samples_are_not_trained_on(tiny: Tiny, monkeypatch: pytest.Mon
     monkeypatch.setattr(module, "predict", predict_)
     x, y = numbers(10), np.arange(10)
 
-    scores, protocol = validate(recipe, x, y, silent)
+    validation = validate(recipe, x, y, silent)
     held_out = [values.tolist() for values, _ in seen[1::2]]
     assert [sorted({*kept, *out}) for (kept, _), (out, _) in zip(seen[::2], seen[1::2], strict=True)] == [
         list(range(10))
@@ -86,13 +86,13 @@ def test_held_out_samples_are_not_trained_on(tiny: Tiny, monkeypatch: pytest.Mon
         len(kept) == len(labels) == 10 - len(out) for (kept, labels), out in zip(seen[::2], held_out, strict=True)
     )
     assert sorted(itertools.chain(*held_out)) == list(range(10))  # each sample is held out once
-    assert "4-fold" in protocol
-    assert scores["mae"] == pytest.approx(np.mean([np.mean(out) for out in held_out]))
+    assert "4-fold" in validation.protocol
+    assert validation.figures["mae"] == pytest.approx(np.mean([np.mean(out) for out in held_out]))
 
     seen.clear()
-    _, protocol = validate(dataclasses.replace(recipe, folds=0, validation_samples=3), x, y, silent)
+    validation = validate(dataclasses.replace(recipe, folds=0, validation_samples=3), x, y, silent)
     assert [values.tolist() for values, _ in seen] == [[3, 4, 5, 6, 7, 8, 9], [0, 1, 2]]
-    assert "first 3" in protocol
+    assert "first 3" in validation.protocol
 
 
 def test_the_same_weights_twice(house: tuple[Recipe, Data]) -> None:
@@ -120,7 +120,7 @@ def test_digits_are_learnt_and_packaged(real_digits: Path, tmp_path: Path) -> No
     training = Training(fitted.validation, fitted.protocol, {})
     exported = export(recipe, data, fitted.network, predict(recipe, fitted.network, data.x_test), 1, training)
     assert exported.test["accuracy"] > 0.8
-    write(tmp_path / "digits" / "1", exported.files)
+    write(tmp_path / "digits" / "1", exported.files, replace=True)
     manifest, _, test = evaluate(tmp_path / "digits" / "1", real_digits)
     assert manifest.labels == tuple("0123456789")
     assert len(manifest.golden.inputs["pixels"]) == 10

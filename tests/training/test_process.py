@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -30,30 +29,31 @@ def test_a_process_that_dies_is_told(tiny: Tiny, tmp_path: Path, capfd: pytest.C
     assert "Traceback" in capfd.readouterr().err
 
 
-def wait_for_ever(started: str) -> None:
-    """Work that says that it has begun, and doesn't end."""
-    Path(started).touch()
+def wait_for_ever(line: str) -> None:
+    """Work that prints `line` when it has begun, and doesn't end."""
+    print(line, flush=True)
     threading.Event().wait()
 
 
 PROGRAM = """
 import sys
-sys.path.insert(0, sys.argv[2])
+sys.path.insert(0, sys.argv[1])
 from tests.training.test_process import wait_for_ever
 from training.process import run_in_own_process
-run_in_own_process(wait_for_ever, sys.argv[1], "work")
+run_in_own_process(wait_for_ever, "begun", "work")
 """
 
 
-@pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGKILL], ids=["terminated", "killed"])
-def test_work_ends_with_the_process_that_ordered_it(tmp_path: Path, signal_: signal.Signals) -> None:
-    started = tmp_path / "started"
-    command = [sys.executable, "-c", PROGRAM, str(started), str(REPOSITORY)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+@pytest.mark.parametrize(
+    ("signal_", "ended_by"),
+    [(signal.SIGTERM, signal.SIGINT), (signal.SIGKILL, signal.SIGKILL)],  # SIGTERM is taken for Ctrl-C
+    ids=["terminated", "killed"],
+)
+def test_work_ends_with_the_process_that_ordered_it(signal_: signal.Signals, ended_by: signal.Signals) -> None:
+    command = [sys.executable, "-c", PROGRAM, str(REPOSITORY)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        while not started.exists():
-            assert process.poll() is None, process.stdout.read()
-            time.sleep(0.01)
+        assert process.stdout.readline() == "begun\n"
         process.send_signal(signal_)
-        process.stdout.read()  # until the worker, which has the other end too, is gone
-        assert process.wait(60) != 0
+        assert process.stdout.read() == ""  # until the worker, which has the other end too, is gone
+        assert process.wait(60) == -ended_by

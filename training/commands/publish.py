@@ -1,4 +1,4 @@
-"""`publish`: move packages that were made and checked elsewhere into a model repository."""
+"""`publish`: copy packages that were made and checked elsewhere into a model repository."""
 
 import argparse
 from pathlib import Path
@@ -22,7 +22,7 @@ def add(commands: Commands, parents: Parents) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Publish all that is staged, or nothing."""
+    """Publish the newest version of each model that is staged, and show how it compared."""
     from training.publishing import publish  # ONNX Runtime
 
     table = Table("package", "from", "against")

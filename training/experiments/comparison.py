@@ -9,7 +9,7 @@ from training import runs
 from training.experiments import history
 from training.experiments.findings import FINDINGS, Records, verdicts
 from training.experiments.run import folder, recorded
-from training.experiments.variants import BOOK, MISSING, VARIANTS, Variant
+from training.experiments.variants import BOOK, MISSING, VARIANTS
 from training.models import RECIPES, Recipe
 
 ABSENT = "–"
@@ -91,11 +91,6 @@ def found(model: str, records: Records) -> Rows:
         for verdict in verdicts(FINDINGS[model], records)
     ]
     return Rows(f"{model}: findings", ("the book says", "where", "counts as seen", "here", "figures"), rows)
-
-
-def missing_variants(model: str, records: Records) -> list[Variant]:
-    """The experiments with `model` that have no record."""
-    return [variant for variant in VARIANTS[model] if variant.name not in records]
 
 
 def protocol(records: Records) -> str:

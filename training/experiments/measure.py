@@ -6,8 +6,7 @@ from training.callbacks import Report
 from training.data import Array, Inputs, Table
 from training.evaluate import predict, score
 from training.experiments.variants import MISSING
-from training.fit import train
-from training.measure.protocols import hold_out, k_fold
+from training.fit import splits, train
 from training.models import Network, Recipe
 
 MASKS = 20
@@ -29,14 +28,9 @@ def measure(recipe: Recipe, x: Inputs, y: Array, report: Report) -> tuple[dict[s
 
     Source: Chollet, Deep Learning with Python, 2nd ed., §4.1.4 (held-out samples) and §4.3.4 (K-fold).
     """
-    if recipe.folds:
-        splits = k_fold(len(y), recipe.folds)
-        protocol = f"mean of {recipe.folds}-fold validation on the {len(y):,} training samples"
-    else:
-        splits = hold_out(len(y), recipe.validation_samples)
-        protocol = f"the first {recipe.validation_samples:,} training samples, held out while the rest were trained on"
+    parts, protocol = splits(recipe, len(y))
     scores = []
-    for split in splits:
+    for split in parts:
         seen, unseen, targets = x.take(split.train), x.take(split.validation), y[split.validation]
         network = train(recipe, seen, y[split.train], split.name, report, (unseen, targets))
         figures = score(recipe, predict(recipe, network, unseen), targets)

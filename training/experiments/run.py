@@ -15,7 +15,7 @@ from training.experiments.variants import Variant
 from training.models import Recipe
 from training.process import run_in_own_process
 from training.progress import Display, Log
-from training.provenance import code, libraries, peak_memory
+from training.provenance import peak_memory, sources
 from training.quiet import silent_stderr
 
 
@@ -95,12 +95,7 @@ def run(experiment: Experiment) -> None:
         metric=recipe.metric,
         labels=list(recipe.labels),
         hyperparameters=inputs(recipe)["hyperparameters"],
-        provenance={
-            "dataset": recipe.dataset.title,
-            "dataset_sha256": sha256,
-            "code": code(),
-            "libraries": libraries(),
-        },
+        provenance=sources(recipe.dataset.title, sha256),
         protocol=protocol,
         epochs=log.epochs,
         validation=validation,

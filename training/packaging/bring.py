@@ -124,7 +124,7 @@ def package(order: Order) -> Packaged:
         ),
     )
     files = {MODEL: model, MANIFEST: dump(manifest)}
-    write(folder, {**files, "run.json": run_json(None, time.perf_counter() - started)})
+    write(folder, {**files, "run.json": run_json(None, time.perf_counter() - started)}, replace=order.force)
     found = digest_of(model)
     return Packaged(folder, signature, rows, found.bytes, found.sha256)
 

@@ -11,7 +11,7 @@ from training.models import Network, Recipe
 from training.packaging.convert import convert
 from training.packaging.golden import TOLERANCE, golden, text_outputs
 from training.packaging.signature import of_recipe
-from training.provenance import code, libraries
+from training.provenance import sources
 from training.text import known_words_of, normalise, unreachable
 
 
@@ -78,10 +78,7 @@ def export(
             f"validation: {training.protocol}.",
         },
         provenance={
-            "dataset": recipe.dataset.title,
-            "dataset_sha256": data.sha256,
-            "code": code(),
-            "libraries": libraries(),
+            **sources(recipe.dataset.title, data.sha256),
             **_word_index(data),
             **training.provenance,
         },

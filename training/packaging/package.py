@@ -54,7 +54,7 @@ def versions(model: Path) -> list[int]:
     return [int(entry.name) for entry in model.glob("*") if VERSION.fullmatch(entry.name) and entry.is_dir()]
 
 
-def write(folder: Path, files: dict[str, bytes], replace: bool = True) -> None:
+def write(folder: Path, files: dict[str, bytes], *, replace: bool) -> None:
     """Write a package of `files` to `folder`, replacing what is there or, without `replace`, where nothing is.
 
     The files are written and synced in a hidden folder beside the target, which is then renamed into place: whoever

@@ -100,11 +100,11 @@ def _measure(recipe: Recipe, data: Data, patience: int | None) -> tuple[float, i
     """The metric on validation samples, the epochs trained for, and how it was measured."""
     import keras
 
-    from training.fit import validated
+    from training.fit import validate
     from training.options import Options
 
     keras.backend.clear_session()  # else each trial's graphs would stay
-    done = validated(recipe, data.x_train, data.y_train, lambda *_: None, Options(early_stopping=patience))
+    done = validate(recipe, data.x_train, data.y_train, lambda *_: None, Options(early_stopping=patience))
     return done.figures[recipe.metric], done.epochs, done.protocol
 
 

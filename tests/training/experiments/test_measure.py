@@ -27,9 +27,10 @@ def test_figures_are_those_of_validation(tiny: Tiny, model: str) -> None:
         reported.append((stage, done, of))
 
     figures, protocol = measure(recipe, data.x_train, data.y_train, report)
-    wanted, same_protocol = validate(recipe, data.x_train, data.y_train, silent)
+    validation = validate(recipe, data.x_train, data.y_train, silent)
+    wanted = validation.figures
     assert {name: figures[name] for name in wanted} == wanted
-    assert protocol == same_protocol
+    assert protocol == validation.protocol
     stages = [f"fold {fold}/2" for fold in (1, 2)] if recipe.folds else ["validation"]
     assert reported == [(stage, done, 2) for stage in stages for done in (1, 2)]
     missing = {f"{name}_missing" for name in wanted} if model == "house_price" else set()

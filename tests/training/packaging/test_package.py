@@ -17,14 +17,14 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 
 
 def test_write(tmp_path: Path) -> None:
-    write(tmp_path / "models" / "topic" / "1", FILES)
+    write(tmp_path / "models" / "topic" / "1", FILES, replace=True)
     assert tree(tmp_path / "models" / "topic") == {"1": None, "1/model.onnx": b"graph", "1/model.json": b"{}"}
     assert (tmp_path / "models" / "topic" / "1").stat().st_mode & 0o444 == 0o444  # others may serve it
 
 
 def test_replace(tmp_path: Path) -> None:
-    write(tmp_path / "1", {**FILES, "old.txt": b""})
-    write(tmp_path / "1", FILES | {"model.onnx": b"new"})
+    write(tmp_path / "1", {**FILES, "old.txt": b""}, replace=True)
+    write(tmp_path / "1", FILES | {"model.onnx": b"new"}, replace=True)
     assert tree(tmp_path) == {"1": None, "1/model.onnx": b"new", "1/model.json": b"{}"}
 
 
@@ -36,7 +36,7 @@ def test_interrupted_at_any_step(
 ) -> None:
     folder = tmp_path / "models" / "topic" / "1"
     if exists:
-        write(folder, FILES)
+        write(folder, FILES, replace=True)
     before = tree(tmp_path)
     owner: Any = os if function == "fsync" else Path
     real, calls = getattr(owner, function), []
@@ -49,7 +49,7 @@ def test_interrupted_at_any_step(
 
     monkeypatch.setattr(owner, function, interrupted)
     try:
-        write(folder, {name: b"new " + content for name, content in FILES.items()})
+        write(folder, {name: b"new " + content for name, content in FILES.items()}, replace=True)
     except KeyboardInterrupt:
         assert tree(tmp_path) == before
     else:
@@ -64,7 +64,7 @@ def test_next_version(tmp_path: Path) -> None:
 
 
 def test_an_existing_version_is_kept(tmp_path: Path) -> None:
-    write(tmp_path / "topic" / "1", FILES)
+    write(tmp_path / "topic" / "1", FILES, replace=True)
     with pytest.raises(TrainingError, match=r"1 exists\. Leave out --version .* --force"):
         target(tmp_path, "topic", 1, force=False)
     assert target(tmp_path, "topic", 1, force=True) == tmp_path / "topic" / "1"
@@ -85,7 +85,7 @@ def test_what_is_in_the_way_is_named_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="file is not a folder"):
         check_writable(tmp_path / "file" / "models")
     with pytest.raises(TrainingError, match="can't be written: "):
-        write(tmp_path / "file" / "model" / "1", {"a": b""})
+        write(tmp_path / "file" / "model" / "1", {"a": b""}, replace=True)
 
 
 def test_only_what_a_server_takes_for_versions_counts(tmp_path: Path) -> None:
