@@ -3,7 +3,8 @@
 #   docker build --tag triptych:cuda --build-arg DEVICE=cuda .
 # and, as a target of its own, what trains them, on a CPU:
 #   docker build --tag triptych:training --target training .
-# CUDA and cuDNN come as Python wheels and the driver from the host, so both start from the same small image.
+# CUDA and cuDNN come as Python wheels and the driver from the host, so both start from the same small image. Name it by
+# digest, and give a SOURCE_DATE_EPOCH, to build the same image twice: docs/image.md.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 
@@ -12,7 +13,7 @@ FROM ${PYTHON_IMAGE} AS dependencies
 WORKDIR /build
 COPY pyproject.toml constraints.txt ./
 
-# The extra of pyproject.toml to install beside [serve]: cpu or cuda; or gpu, if PYTHON_IMAGE brings CUDA itself.
+# The extra of pyproject.toml to install beside [serve]: cpu or cuda.
 ARG DEVICE=cpu
 RUN python -c "import tomllib; \
 project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
@@ -23,7 +24,16 @@ print(*project['dependencies'], *extras['serve'], *extras['${DEVICE}'], sep='\n'
 # index: docker build --secret id=pip,src=pip.conf …
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
     python -m venv --without-pip /opt/venv \
- && pip --python /opt/venv/bin/python install --constraint constraints.txt --requirement requirements.txt
+ && pip --python /opt/venv/bin/python install --no-compile --constraint constraints.txt --requirement requirements.txt
+
+
+# What a server uses of them. Compiled with a hash that is not checked: the bytes are the same every time, and Python need
+# not look at the sources.
+FROM dependencies AS environment
+COPY image/steps/trim.py image/steps/strip.py ./
+RUN python trim.py /opt/venv \
+ && python strip.py /opt/venv \
+ && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
 
 
 # The server and its models, compiled, and readable by everyone whatever the umask of the checkout was.
@@ -31,7 +41,7 @@ FROM ${PYTHON_IMAGE} AS application
 COPY models/ /models/
 COPY protos/ /app/protos/
 COPY serving/ /app/serving/
-RUN python -m compileall -q /app && chmod -R u=rwX,go=rX /app /models
+RUN python -m compileall -q --invalidation-mode unchecked-hash /app && chmod -R u=rwX,go=rX /app /models
 
 
 # Training needs TensorFlow and much else, which no server should carry; it checks its packages with the server's code.
@@ -39,12 +49,13 @@ FROM dependencies AS training-dependencies
 RUN python -c "import tomllib; \
 print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['train'], sep='\n')" > training.txt
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
-    pip --python /opt/venv/bin/python install --constraint constraints.txt --requirement training.txt
+    pip --python /opt/venv/bin/python install --no-compile --constraint constraints.txt --requirement training.txt \
+ && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
 
 
 FROM application AS training-application
 COPY training/ /app/training/
-RUN python -m compileall -q /app/training && chmod -R u=rwX,go=rX /app/training
+RUN python -m compileall -q --invalidation-mode unchecked-hash /app/training && chmod -R u=rwX,go=rX /app/training
 
 
 FROM ${PYTHON_IMAGE} AS training
@@ -67,27 +78,56 @@ ENTRYPOINT ["python", "-m", "training"]
 CMD ["--help"]
 
 
-# The server, and the last stage: what is built where no target is named.
-FROM ${PYTHON_IMAGE}
+# Python and the libraries that it and the environment are linked to: all there is of an operating system.
+FROM environment AS rootfs
+COPY image/steps/rootfs.py ./
+RUN python rootfs.py /opt/venv /rootfs
+
+
+# In two parts, for two layers: NVIDIA's libraries, if any, and what changes more often.
+FROM environment AS parts
+COPY image/steps/split.py ./
+RUN python split.py /opt/venv /opt/cuda
+
+
+# What is in the image, for whoever must know whether a flaw concerns it. What writes it stays outside.
+FROM rootfs AS sbom
+ARG SOURCE_DATE_EPOCH
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
+    python -m venv --without-pip /opt/cyclonedx \
+ && pip --python /opt/cyclonedx/bin/python install --constraint constraints.txt cyclonedx-bom
+COPY image/steps/sbom.py ./
+COPY --from=application /app/serving/__init__.py ./serving/
+COPY --from=application /models /models
+RUN /opt/cyclonedx/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
+        --output-file python.cdx.json /opt/venv/bin/python \
+ && /opt/cyclonedx/bin/python sbom.py python.cdx.json /rootfs /models \
+        "$(python -c 'import serving; print(serving.__version__)')" > triptych.cdx.json
+
+
+# The server, and the last stage: what is built where no target is named. Nothing runs here, and nothing could: there is
+# no shell. What changes least lies lowest.
+FROM scratch
 LABEL org.opencontainers.image.title="triptych" \
       org.opencontainers.image.description="Three reference Keras models, served over gRPC by ONNX Runtime"
 
-# Nothing installs or writes here any more: pip goes, and the standard library, which comes uncompiled, is compiled once
-# instead of at every start.
-RUN pip uninstall --yes --root-user-action=ignore setuptools wheel pip \
- && python -c "import compileall, sysconfig; compileall.compile_dir(sysconfig.get_path('stdlib'), quiet=2)"
-
-COPY --from=dependencies /opt/venv /opt/venv
+COPY --from=rootfs /rootfs/ /
+COPY --from=parts /opt/cuda/ /opt/venv/
+COPY --from=parts /opt/venv/ /opt/venv/
 COPY --from=application /app /app
 COPY --from=application /models /models
+# Under a name by which scanners know it.
+COPY --from=sbom /build/triptych.cdx.json /usr/share/sbom/
 
 # HOME is where libraries put caches, if they can: /tmp is the one place that may be writable.
 # ONNX Runtime's official builds report to Microsoft unless told not to.
-ENV PATH=/opt/venv/bin:$PATH \
+ENV PATH=/opt/venv/bin \
     HOME=/tmp \
+    LANG=C.UTF-8 \
     ORT_DISABLE_TELEMETRY=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
     TRIPTYCH_MODELS=/models \
     TRIPTYCH_HTTP_ADDRESS=0.0.0.0:8000 \
     TRIPTYCH_GRPC_ADDRESS=0.0.0.0:8001 \
