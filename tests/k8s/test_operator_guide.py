@@ -1,4 +1,4 @@
-"""What k8s/, the Dockerfile and the operator's guide say of settings and metrics, held against the server's own."""
+"""What k8s/, the Dockerfile and the operators' guides say of settings and metrics, held against the server's own."""
 
 import re
 from pathlib import Path
@@ -7,12 +7,10 @@ import msgspec
 import pytest
 
 from serving.config import PREFIX, Settings, resolve
-from serving.instruments import Family
-from serving.metrics import Metrics
-from serving.supervisor import RESTARTS
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs/operator.md"
+PAGES = [GUIDE, ROOT / "docs/kubernetes.md"]
 DEFAULTS = {PREFIX + name.upper(): default for name, default in msgspec.structs.asdict(Settings()).items()}
 
 # What Kubernetes would set, were enableServiceLinks not off.
@@ -34,7 +32,7 @@ def rows(heading: str) -> list[list[str]]:
 
 @pytest.mark.parametrize(
     "file",
-    [*sorted((ROOT / "k8s").rglob("*.yaml")), ROOT / "Dockerfile", GUIDE],
+    [*sorted((ROOT / "k8s").rglob("*.yaml")), ROOT / "Dockerfile", *PAGES],
     ids=lambda file: str(file.relative_to(ROOT)),
 )
 def test_every_variable_is_a_setting_and_every_value_one_it_takes(file):
@@ -46,18 +44,3 @@ def test_every_variable_is_a_setting_and_every_value_one_it_takes(file):
 def test_the_guide_has_every_setting_and_its_default():
     table = {cells[0].strip("`"): cells[1].strip("`") for cells in rows("Settings")}
     assert table == {name: shown(default) for name, default in DEFAULTS.items()}
-
-
-def test_the_guide_has_every_metric_and_its_labels():
-    metrics = {}
-    for family in vars(Metrics()).values():
-        if isinstance(family, Family):
-            metrics[family.name] = list(family.label_names)
-    metrics[RESTARTS] = [""]
-    assert {cells[0].strip("`"): cells[1].split(", ") for cells in rows("Metrics")} == metrics
-
-
-def test_the_guide_alerts_on_metrics_that_exist():
-    known = {cells[0].strip("`") for cells in rows("Metrics")}
-    used = set(re.findall(r"triptych_[a-z_]+", GUIDE.read_text()))
-    assert {re.sub(r"_(bucket|sum|count)$", "", name) for name in used} == known

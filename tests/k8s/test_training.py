@@ -3,19 +3,16 @@
 import argparse
 import functools
 import re
-import shutil
 from pathlib import Path
 
-import kubernetes_validate
 import pytest
-import yaml
 
 from training.commands import publish
 from training.commands.common import parents
 
-from .test_kustomize import OLDEST, ROOT, Manifests, build, built, pytestmark
+from .kustomize import Manifests, built, compose, needs_kubectl
 
-__all__ = ["pytestmark"]  # these tests, too, need kubectl
+pytestmark = needs_kubectl
 
 FIT, CHECK, PUBLISH = "fit", "check", "publish"
 
@@ -47,13 +44,6 @@ def steps(pod) -> dict[str, dict]:
 
 def mounts(step: dict) -> dict[str, str]:
     return {mount["mountPath"]: mount["name"] for mount in step["volumeMounts"]}
-
-
-@pytest.mark.parametrize("version", ["{}.{}".format(*OLDEST), kubernetes_validate.latest_version()])
-def test_every_object_is_valid_and_has_no_unknown_field(version):
-    assert len(objects()) == 5
-    for each in built("training"):
-        kubernetes_validate.validate(each, version, strict=True)
 
 
 def test_the_job_runs_what_the_schedule_runs(run):
@@ -115,45 +105,18 @@ def test_what_the_steps_write_to_is_mounted_and_the_rest_is_read_only(pod, steps
     } == claims
 
 
-def test_pods_meet_the_restricted_security_standard(pod, steps):
-    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
-    assert all({"emptyDir", "persistentVolumeClaim"} & volume.keys() for volume in pod["volumes"])
+def test_new_volumes_can_be_written_to(pod):
     security = pod["securityContext"]
-    assert security["runAsNonRoot"] is True
-    assert security["runAsUser"] > 0
-    assert security["fsGroup"] == security["runAsGroup"] > 0, "or a new volume can't be written to"
-    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
-    for step in steps.values():
-        assert step["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        }
-        assert step["image"] == "triptych:training"
-        resources = step["resources"]
-        assert resources["requests"]["memory"] == resources["limits"]["memory"]
-        assert "cpu" not in resources["limits"]
-    assert pod["automountServiceAccountToken"] is False
-    assert pod["enableServiceLinks"] is False
+    assert security["fsGroup"] == security["runAsGroup"] > 0
+
+
+def test_the_steps_are_of_the_training_image(pod, steps):
+    assert {step["image"] for step in steps.values()} == {"triptych:training"}
     assert ("ServiceAccount", pod["serviceAccountName"]) in objects()
 
 
-def test_servers_can_serve_what_training_publishes(tmp_path, pod):
-    overlay = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": ["../k8s/overlays/cpu"],
-        "components": ["../k8s/training/servers"],
-    }
-    shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
-    (tmp_path / "deploy").mkdir()
-    (tmp_path / "deploy" / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
-    made = build(tmp_path / "deploy")
-    for each in made:
-        kubernetes_validate.validate(each, "{}.{}".format(*OLDEST), strict=True)
-    server = Manifests(made)
-    (mount,) = (each for each in server.container["volumeMounts"] if each["name"] == "models")
-    assert mount == {"name": "models", "mountPath": server.settings["TRIPTYCH_MODELS"], "readOnly": True}
+def test_servers_can_serve_what_training_publishes(pod):
+    server = Manifests(compose(("overlays/cpu",), ("models-pvc",)))
     (volume,) = (each for each in server.pod["volumes"] if each["name"] == "models")
     (written,) = (each for each in pod["volumes"] if each["name"] == "models")
     assert volume["persistentVolumeClaim"]["claimName"] == written["persistentVolumeClaim"]["claimName"]
