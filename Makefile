@@ -8,11 +8,13 @@ DATA   ?= $(or $(TRIPTYCH_DATA),$(wildcard ../shared/data))
 DEVICE := $(if $(shell nvidia-smi -L 2>/dev/null),cuda,cpu)
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 IMAGE  ?= triptych:$(DEVICE)
+# The image is dated by its last change, not by its build.
+EPOCH   = $(shell git log -1 --format=%ct 2>/dev/null)
 
 comma  := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test train bench bench-peers lint format protos image clean
+.PHONY: help serve test train bench bench-peers lint format protos image image-check clean
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,7 +51,10 @@ protos: $(VENV)/dev  ## regenerate the code of the typed API and the schema of m
 	@$(BIN)/python -m serving.package.manifest > serving/package/model.schema.json
 
 image:  ## build the container image for DEVICE (cpu or cuda)
-	docker build --build-arg DEVICE=$(DEVICE) --tag $(IMAGE) .
+	docker build --build-arg DEVICE=$(DEVICE) $(EPOCH:%=--build-arg SOURCE_DATE_EPOCH=%) --tag $(IMAGE) .
+
+image-check: $(VENV)/serve  ## build the image twice without Docker, run it, look at it and measure it (as root)
+	@$(BIN)/python -m image.check $(ARGS)
 
 clean:  ## remove everything that can be made again
 	rm -rf $(VENV) benchmarks/peers/.venvs build dist runs *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from benchmarks import (
     endurance,
+    faults,
     fits,
     lifecycle,
     load,
@@ -28,10 +29,14 @@ from benchmarks import (
     transports,
     versions,
 )
+from benchmarks.autoscale import bench as autoscale
 from benchmarks.datasets import ENVIRONMENT, find_data
 from benchmarks.machine import Cores
+from benchmarks.monitoring import check as monitoring
 from benchmarks.peers import bench as peers
 from benchmarks.peers.registry import BY_NAME
+from benchmarks.scaling import bench as scaling
+from benchmarks.scaling import page as scaling_page
 from benchmarks.servers import ServerFailed
 from benchmarks.session import Reporter, Session
 
@@ -53,12 +58,16 @@ BENCHMARKS: dict[str, ModuleType] = {
         seeds,
         fits,
         endurance,
+        monitoring,
+        scaling,
+        autoscale,
+        faults,
     )
 }
 
-_ON_REQUEST = {peers.NAME, seeds.NAME, fits.NAME, endurance.NAME}
+_ON_REQUEST = {peers.NAME, seeds.NAME, fits.NAME, endurance.NAME, monitoring.NAME}
 """Run only when named: the first installs things, the second wants packages that take long to make, and the third
-makes some; the fourth takes half an hour."""
+makes some; the fourth takes half an hour; the last wants a Prometheus, and is no question of speed."""
 
 _LISTEN_SECONDS = 1.0
 _QUIET = 0.1
@@ -145,8 +154,13 @@ def _draw(module: ModuleType, one: dict[str, Any]) -> None:
 
 
 def _write_page() -> None:
-    records = [(one, module.tables(one)) for name, module in BENCHMARKS.items() if (one := results.load(name))]
+    records = [
+        (one, module.tables(one))
+        for name, module in BENCHMARKS.items()
+        if not hasattr(module, "PAGE") and (one := results.load(name))
+    ]
     results.write_page(records)
+    scaling_page.write()
 
 
 if __name__ == "__main__":

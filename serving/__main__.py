@@ -1,4 +1,4 @@
-"""The command line: serve, predict, models, check."""
+"""The command line: serve, predict, models, check, token."""
 
 import argparse
 import os
@@ -28,6 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check.add_argument("models", nargs="?", default="models", help="folder of model packages (default: models)")
     check.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:I (default: auto)")
     check.set_defaults(func=_check)
+    token = commands.add_parser("token", help="make a token, and the entry of the tokens file that stands for it")
+    token.add_argument("name", help="of the client; several tokens may have one")
+    token.add_argument("--scopes", default="predict", metavar="LIST", help="predict, manage or both (default: predict)")
+    token.add_argument("--models", metavar="LIST", help="the only models that it is for (default: all)")
+    token.add_argument("--days", type=float, metavar="N", help="after which it expires (default: never)")
+    token.set_defaults(func=_token)
     try:
         if arguments[0] == "serve":
             _add_settings(serve)
@@ -68,6 +74,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     from serving import logs
     from serving.config import SettingsError, check_files, resolve
+    from serving.redaction import show_content
     from serving.repository.watch import THREAD
     from serving.server import StartError, serve
 
@@ -78,18 +85,20 @@ def _serve(options: argparse.Namespace) -> int:
     except SettingsError as error:
         return _fail(str(error), code=2)
     logs.configure(settings.log_format, settings.log_level)
+    show_content(settings.log_content)
+    code = 0
     try:
         if settings.workers > 1:
             from serving.supervisor import Supervisor
 
             Supervisor(settings, started).run()
         else:
-            uvloop.run(serve(settings, started))
+            code = uvloop.run(serve(settings, started))
     except StartError as error:
         return _fail(str(error))
     if any(thread.name == THREAD for thread in threading.enumerate()):
-        os._exit(0)  # stopped while a model was loading, which may never end
-    return 0
+        os._exit(code)  # stopped while a model was loading, which may never end
+    return code
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -99,6 +108,24 @@ def _check(options: argparse.Namespace) -> int:
         return check(options.models, options.device)
     except CheckError as error:
         return _fail(str(error))
+
+
+def _token(options: argparse.Namespace) -> int:
+    from datetime import UTC, datetime, timedelta
+
+    from serving.access import tokens
+
+    secret = tokens.make()
+    try:
+        expires = None if options.days is None else datetime.now(UTC) + timedelta(days=options.days)
+        models = None if options.models is None else options.models.split(",")
+        entry = tokens.entry(secret, options.name, options.scopes.split(","), models, expires)
+    except (ValueError, OverflowError) as error:
+        return _fail(str(error), code=2)
+    # The one is to be kept from the other: this for the file, and that for the client, which alone has it.
+    print(entry)
+    print(secret, file=sys.stderr)
+    return 0
 
 
 def _fail(message: str, code: int = 1) -> int:

@@ -1,5 +1,6 @@
 """All settings of a server in one frozen object: defaults < file < environment < flags, validated at start."""
 
+import importlib.util
 import os
 import tomllib
 import typing
@@ -10,12 +11,18 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from serving.access.tokens import TokenError
+from serving.access.tokens import read as read_tokens
 from serving.repository.policy import VERSIONS
+from serving.transport.interface import MAX_CONNECTIONS
 from serving.transport.tls import Tls, TlsError
 
 PREFIX = "TRIPTYCH_"
 
 Address = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):[0-9]{1,5}$", description="HOST:PORT")]
+OptionalAddress = Annotated[
+    str, Meta(pattern=r"^((\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):[0-9]{1,5})?$", description="HOST:PORT, or nothing")
+]
 Device = Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")]
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Seconds = Annotated[float, Meta(ge=0.0, le=1e6)]
@@ -60,6 +67,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tls_client_ca: Annotated[
         str, Meta(description="PEM file of the certificates that clients' own must lead to; without, they need none")
     ] = ""
+    tokens: Annotated[
+        str, Meta(description="TOML or JSON file of the tokens that clients must show; without, they need none")
+    ] = ""
+    management_address: Annotated[
+        OptionalAddress,
+        Meta(description="where models are loaded and unloaded over gRPC, and nowhere else; without, where all is"),
+    ] = ""
+    management_http_address: Annotated[OptionalAddress, Meta(description="the same over HTTP")] = ""
+    max_client_requests: Annotated[
+        int, Meta(ge=0, le=2**31 - 1), Meta(description="requests in flight of one client, in each process; 0 is any")
+    ] = 0
+    max_client_rate: Annotated[
+        float, Meta(ge=0.0, le=1e9), Meta(description="requests a second of one client, in each process; 0 is any")
+    ] = 0.0
+    max_connections: Annotated[Count, Meta(description="connections of the gRPC port, in each process")] = (
+        MAX_CONNECTIONS
+    )
     max_connection_age_seconds: Annotated[
         Seconds, Meta(description="seconds after which a connection is asked to go, give or take a tenth; 0 is never")
     ] = 0.0
@@ -77,7 +101,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     drain_seconds: Annotated[Seconds, Meta(description="seconds in which accepted calls are answered at the end")] = (
         30.0
     )
+    watchdog_seconds: Annotated[
+        Seconds, Meta(description="seconds after which a batch is ended, and a process that hangs; 0 is never")
+    ] = 60.0
     strict_load: Annotated[bool, Meta(description="exit where any model version fails to load")] = False
+    otlp_endpoint: Annotated[
+        str,
+        Meta(pattern=r"^(https?://\S+)?$"),
+        Meta(description="URL of the OpenTelemetry collector that traces go to, over gRPC; without, no traces"),
+    ] = ""
+    trace_sample_ratio: Annotated[
+        float, Meta(ge=0.0, le=1.0), Meta(description="share of the requests traced whose caller does not say")
+    ] = 0.01
+    log_requests: Annotated[
+        Literal["off", "failed", "all"], Meta(description="requests with a line in the log each, without their content")
+    ] = "off"
+    log_content: Annotated[
+        bool, Meta(description="log the words of exceptions, which may hold parts of requests, with faults")
+    ] = False
     log_format: Annotated[Literal["auto", "text", "json"], Meta(description="auto is text on a terminal")] = "auto"
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least level logged")] = "info"
 
@@ -124,6 +165,9 @@ def resolve(
         raise SettingsError(f"{where}{str(error).partition(' - at ')[0]}") from error
     if settings.workers > 1 and settings.transport != "native":
         raise SettingsError(f"workers={settings.workers} needs transport=native: a socket can be shared only there")
+    for name in ("management_address", "management_http_address"):
+        if getattr(settings, name) and settings.model_control != "explicit":
+            raise SettingsError(f"{source[name]}: {name}={getattr(settings, name)!r} needs model_control=explicit")
     for name, other in _TOGETHER:
         if getattr(settings, name) and not getattr(settings, other):
             raise SettingsError(f"{source[name]}: {name}={getattr(settings, name)!r} needs {other}")
@@ -140,11 +184,22 @@ def check_files(settings: Settings) -> None:
     Raises:
         SettingsError: it can't.
     """
+    if settings.otlp_endpoint and not _traceable():
+        raise SettingsError("otlp_endpoint needs more than is installed: pip install '.[tracing]' in a checkout")
     try:
         if settings.tls is not None:
-            settings.tls.context()
-    except TlsError as error:
+            settings.tls.load()
+        if settings.tokens:
+            read_tokens(settings.tokens)
+    except (TlsError, TokenError) as error:
         raise SettingsError(str(error)) from error
+
+
+def _traceable() -> bool:
+    try:
+        return importlib.util.find_spec("opentelemetry.exporter.otlp.proto.grpc") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _read(file: str) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Literal
 import structlog
 from structlog.typing import Processor
 
+from serving.redaction import Foreign
+
 
 def configure(form: Literal["auto", "text", "json"], level: str) -> None:
     """Send every logger of the process to standard error, in one form."""
@@ -26,12 +28,22 @@ def configure(form: Literal["auto", "text", "json"], level: str) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
+    handler.addFilter(Foreign())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
 def _text(*, colors: bool) -> list[Processor]:
     # Values are shown by their repr: a line break in one can't pass for a line of its own.
-    return [structlog.dev.ConsoleRenderer(colors=colors, repr_native_str=True, sort_keys=False, pad_event_to=12)]
+    # Tracebacks are plain: those that structlog makes where it finds `rich` show local variables, requests included.
+    return [
+        structlog.dev.ConsoleRenderer(
+            colors=colors,
+            repr_native_str=True,
+            sort_keys=False,
+            pad_event_to=12,
+            exception_formatter=structlog.dev.plain_traceback,
+        )
+    ]
 
 
 def _json() -> list[Processor]:

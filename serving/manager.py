@@ -97,6 +97,10 @@ class Manager:
         """Look at the folder no more."""
         self._watch.stop()
 
+    def failed(self, name: str, number: int, digest: str, reason: str) -> None:
+        """A version that is served is sound no more; called on whatever thread."""
+        self._watch.ask(lambda controlled: controlled.failed(name, number, digest, reason), nobody)
+
     def index(self, done: Callable[[list[Entry] | StatusError], None]) -> None:
         self._ask("RepositoryIndex", Control.index, done)
 
@@ -115,6 +119,10 @@ class Manager:
     def _post(self, done: Callable[[Any], None], result: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
             self._loop.call_soon_threadsafe(done, result)
+
+
+def nobody(_: Any) -> None:
+    """Waits to hear what came of it."""
 
 
 def result_or_status(what: str, result: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 from prometheus_client.registry import Collector
 
+from serving.container import MemoryLimit
 from serving.engine.batcher import Batch, Execution
 from serving.engine.request import Request
 from serving.instruments import Histogram, Instruments, Value
@@ -27,12 +28,21 @@ MAX_RETIRED = 4
 """Versions of a model that are served no more and whose metrics are still shown: somebody will compare."""
 
 LOAD_OUTCOMES = ("ready", "checksum", "checker", "signature", "golden", "load_error")
-REJECTIONS = ("queue_full", "too_late", "expired", "cancelled", "invalid", "draining", "unauthorised")
+REJECTIONS = ("queue_full", "too_late", "expired", "cancelled", "invalid", "draining", "unauthorised", "client_limit")
+HANGS = ("batch", "loop")
+RELOADS = ("loaded", "refused")
 SHADOW_OUTCOMES = ("agreed", "differed", "failed", "dropped")
 REASONS = ("full", "idle", "delay", "deadline", "drain")
 
-PROCESS_COLLECTORS: tuple[Collector, ...] = (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR)
-"""What Prometheus shows of every process: `process_*` and `python_*`."""
+FAULT = "INTERNAL"
+"""The code of answers that are our own fault."""
+
+PROCESS_COLLECTORS: tuple[Collector, ...] = (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR, MemoryLimit())
+"""What Prometheus shows of every process, `process_*` and `python_*`, and how much memory it may have."""
+
+DEVICE = "triptych_device_info"
+READY = "triptych_ready"
+CERTIFICATE = "triptych_tls_certificate_expiry_timestamp_seconds"
 
 
 @dataclass(slots=True)
@@ -88,11 +98,32 @@ class Metrics:
         self._info = instruments.gauge(
             "triptych_model_info", "1 for each version loaded.", (*version, "provider", "task")
         )
+        self._device = instruments.gauge(
+            DEVICE, "1 for the device that was asked for, and the provider that it became.", ("asked", "provider")
+        )
+        self._server_ready = instruments.gauge(READY, "1 where the server is ready for traffic, else 0.", ())
         self._ready = instruments.gauge(
             "triptych_model_ready", "1 where the version is verified and served, else 0.", version
         )
         self._loads = instruments.counter(
             "triptych_model_loads_total", "Attempts to load a version.", ("model", "outcome")
+        )
+        self._failures = instruments.counter(
+            "triptych_model_failures_total", "Times a version failed while it served, and was taken out.", version
+        )
+        self._folder = instruments.gauge(
+            "triptych_models_folder_found", "1 where the models folder was there at the last look, else 0.", ()
+        )
+        self._hangs = instruments.counter(
+            "triptych_hangs_total", "Batches, and turns of the event loop, that took longer than may be.", ("what",)
+        )
+        for what in HANGS:
+            self._hangs.labels(what)
+        self._reloads = instruments.counter(
+            "triptych_file_reloads_total", "Files that changed while the server ran.", ("what", "outcome")
+        )
+        self._certificate = instruments.gauge(
+            CERTIFICATE, "When the server's TLS certificate expires, in seconds since 1970.", ()
         )
         self._known_words = instruments.histogram(
             "triptych_known_words_ratio",
@@ -124,6 +155,8 @@ class Metrics:
             bound = self._answered[key] = _Answered(
                 self._requests.labels(*key), self._duration.labels(model, version, method)
             )
+            # Shown before there is one: of a counter that begins above zero, Prometheus does not see the first step.
+            self._requests.labels(model, version, method, FAULT)
         bound.total.inc()
         bound.seconds.observe(seconds)
         bound.spent += seconds
@@ -138,6 +171,15 @@ class Metrics:
         """A request was refused or given up, for one of `REJECTIONS`."""
         self._rejected.labels(model, reason).inc()
 
+    def guarded(self) -> None:
+        """Requests may be refused of which not even the model is known: show that before there are any."""
+        for reason in REJECTIONS:
+            self._rejected.labels(UNKNOWN, reason)
+
+    def device(self, asked: str, provider: str) -> None:
+        """The server was told to run on `asked`, and runs on `provider`."""
+        self._device.labels(asked, provider).set(1)
+
     def loaded(self, model: str, outcome: str) -> None:
         """A version was tried, with one of `LOAD_OUTCOMES`."""
         for known in LOAD_OUTCOMES:
@@ -146,6 +188,31 @@ class Metrics:
     def readiness(self, model: str, version: int, *, ready: bool) -> None:
         """A version that was found is served, or is not."""
         self._ready.labels(model, str(version)).set(ready)
+
+    def failed(self, model: str, version: int) -> None:
+        """A version failed while it served."""
+        self._failures.labels(model, str(version)).inc()
+
+    def folder(self, *, found: bool) -> None:
+        """The models folder was looked at."""
+        self._folder.labels().set(found)
+
+    def hung(self, what: str) -> None:
+        """One of `HANGS` took too long."""
+        self._hangs.labels(what).inc()
+
+    def watches(self, what: str) -> None:
+        """Files are looked at from now on."""
+        for outcome in RELOADS:
+            self._reloads.labels(what, outcome)
+
+    def reloaded(self, what: str, *, loaded: bool) -> None:
+        """Files changed; what was made of them is new, or the old goes on."""
+        self._reloads.labels(what, "loaded" if loaded else "refused").inc()
+
+    def certificate_expires(self, when: float) -> None:
+        """A TLS certificate was loaded."""
+        self._certificate.labels().set(when)
 
     def removed(self, model: str, version: int) -> None:
         """A version is not there any more."""
@@ -160,6 +227,7 @@ class Metrics:
         if labels[1] in (retired := self._retired.get(model, [])):
             retired.remove(labels[1])
         self._info.labels(*labels, provider, task).set(1)
+        self._failures.labels(*labels)
         for reason in REJECTIONS:
             self._rejected.labels(model, reason)
         found = self._versions.get(labels)
@@ -220,6 +288,10 @@ class Metrics:
             found.by_rows = {rows: Tally(tally.count, tally.seconds) for rows, tally in metrics.by_rows.copy().items()}
             found.last = max((tally.last for tally in metrics.by_rows.copy().values()), default=0.0)
         return found
+
+    def watch_ready(self, ready: Callable[[], bool | None]) -> None:
+        """Ask `ready` whether the server takes traffic whenever the metrics are read."""
+        self._server_ready.labels().read = lambda: float(ready() is True)
 
     def watch_queue(self, model: str, rows: Callable[[], int]) -> None:
         """Ask `rows` for the length of the model's queue whenever the metrics are read."""

@@ -1,7 +1,11 @@
 """Port 8002: Prometheus metrics and health over plain HTTP, for scrapers and probes that don't speak gRPC."""
 
+import contextlib
+import errno
+import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -18,6 +22,9 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 MAX_CONNECTIONS = 64
 REQUEST_SECONDS = 5.0
 """In which a client must have said what it wants."""
+SPARE_DESCRIPTORS = 4
+FULL_SECONDS = 0.05
+"""Until it is looked again whether there is a file descriptor, where even those are in use."""
 
 
 class Probes:
@@ -73,8 +80,29 @@ class _Server(ThreadingWSGIServer):
     request_queue_size = 128
 
     def __init__(self, *arguments: Any) -> None:
+        self._spare: list[int] = []
         super().__init__(*arguments)
         self._room = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._keep_spare()
+
+    def get_request(self) -> Any:
+        """A connection: where clients hold all file descriptors, on one that was kept for those who look after us."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+        if self._spare:
+            os.close(self._spare.pop())
+        else:
+            time.sleep(FULL_SECONDS)  # the connection waits, and to look again at once would take a whole core
+        return super().get_request()
+
+    def server_close(self) -> None:
+        """Listen no more."""
+        super().server_close()
+        while self._spare:
+            os.close(self._spare.pop())
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that leaves in the middle is not worth a traceback."""
@@ -90,6 +118,12 @@ class _Server(ThreadingWSGIServer):
             super().process_request_thread(request, client_address)
         finally:
             self._room.release()
+            self._keep_spare()
+
+    def _keep_spare(self) -> None:
+        with contextlib.suppress(OSError):
+            while len(self._spare) < SPARE_DESCRIPTORS:
+                self._spare.append(os.open(os.devnull, os.O_RDONLY))
 
 
 class _IPv6Server(_Server):

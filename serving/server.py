@@ -1,40 +1,46 @@
 """A server's life: load, warm, be ready, serve, drain, stop."""
 
 import asyncio
+import contextlib
 import gc
 import importlib
 import logging
-import math
 import signal
 import socket
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from serving import services
+from serving.access.tokens import TokenError
+from serving.announce import announce
 from serving.api import health as names
 from serving.api.exchange import Backend
 from serving.api.health import Health
 from serving.api.management import Management
 from serving.api.tasks import TASKS
 from serving.config import Settings
+from serving.descriptors import raise_limit
 from serving.engine import device
 from serving.engine.batcher import Limits
 from serving.engine.device import DeviceError
+from serving.engine.runs import Runs
+from serving.gpu import gpu
 from serving.manager import Manager, NoModelError
 from serving.memory import give_back
 from serving.metrics import Metrics
+from serving.observing import Observing
+from serving.ports import Ports
 from serving.probes import Probes
 from serving.repository.local import Local
 from serving.repository.models import Models
-from serving.transport.grpcio import GrpcioTransport
-from serving.transport.http.transport import HttpTransport
-from serving.transport.interface import Transport, TransportError
-from serving.transport.native import limits as native
-from serving.transport.native.transport import NativeTransport
+from serving.security import Security
+from serving.services import NAMES, Services
+from serving.transport.interface import TransportError
 from serving.transport.tls import TlsError
+from serving.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +54,9 @@ SAME_SIGNAL_SECONDS = 0.5
 
 MODEL_HEALTH = "models/"
 
+DEVICE_LOST = 71
+"""Exit code of a process whose device only another one can use: EX_OSERR of sysexits(3)."""
+
 
 class StartError(Exception):
     """The server can't start; the message says why and what to do."""
@@ -59,7 +68,7 @@ class Share:
 
     worker: int
     sockets: dict[str, socket.socket]
-    """Those that listen, `grpc` and `http`."""
+    """Those that listen, by the names of ports."""
     governed: Callable[[Models, Metrics, asyncio.AbstractEventLoop], "Governed"]
     """Makes the worker's end of what its supervisor controls."""
 
@@ -80,6 +89,9 @@ class Governed(Management, Protocol):
     def stop(self) -> None:
         """Change nothing any more."""
 
+    def failed(self, name: str, number: int, digest: str, reason: str) -> None:
+        """A version that is served is sound no more; called on whatever thread."""
+
 
 class Server:
     """One process, its ports and its models."""
@@ -94,34 +106,53 @@ class Server:
         self._serving = False
         self._health = Health()
         self._metrics = Metrics()
-        self._probes = Probes(self._metrics.registry, self._health.serving)
-        self._transport = _transport(settings)
-        self._http = HttpTransport(settings.tls)
+        self._metrics.watch_ready(lambda: self._healthy(names.READINESS))
+        self._probes = Probes(self._metrics.registry, self._healthy)
+        self._security = Security(settings, self._metrics)
+        self._ports = Ports(settings, self._security.tls)
+        chosen = device.choose(settings.device)
+        self._metrics.device(settings.device, chosen.provider)
+        if chosen.index is not None and (watched := gpu(chosen.index)) is not None:
+            self._metrics.registry.register(watched)
+        loop = self._loop = asyncio.get_running_loop()
+        self._runs = Runs()
+        self._device = chosen
         self._models = Models(
             Path(settings.models),
-            device.choose(settings.device),
+            chosen,
             Limits(
                 settings.max_batch_rows,
                 settings.max_queue_rows,
                 max_delay=settings.max_batch_delay,
-                settle_turns=self._transport.settle_turns,
+                settle_turns=self._ports.settle_turns,
             ),
             self._metrics,
-            asyncio.get_running_loop(),
+            loop,
             {task.model: task.problem for task in TASKS},
+            self._runs,
         )
         self._models.changed = self._changed
         self._models_changed = asyncio.Event()
-        loop = asyncio.get_running_loop()
+        self._models.failed = self._version_failed
+        self._watchdog = Watchdog(
+            settings.watchdog_seconds,
+            self._runs,
+            loop.call_soon_threadsafe,
+            self._metrics.hung,
+            self._set_health_soon,
+        )
         self._governed: Governed = (
             Manager(settings, Local(self._models, loop), self._metrics, loop)
             if share is None
             else share.governed(self._models, self._metrics, loop)
         )
         self._backend = Backend(self._models, self._metrics, settings.max_text_tokens)
+        self._observing = Observing(settings, None if share is None else share.worker, loop)
+        self._observing.attach(self._backend, self._models)
         self._loaded = False
-        self.grpc_port = 0
-        self.http_port = 0
+        self.exit_code = 0
+        self.ports: dict[str, int] = {}
+        """Those that were bound, by name."""
         self.metrics_port = 0
 
     async def run(self) -> None:
@@ -143,8 +174,13 @@ class Server:
             trimming.cancel()
         finally:
             if not self._serving:
-                await self._stop(0)
+                await self._ports.stop(0)
+            self._watchdog.stop()
+            self._security.stop()
             self._probes.stop()
+            # Who has not come to the end of a TLS handshake is known to the loop alone, which cuts it off as it is
+            # closed. That uvloop warns of it, where warnings are errors, would keep it from doing so, for ever.
+            warnings.filterwarnings("ignore", "unclosed resource <TCPTransport", ResourceWarning)
 
     def stop(self) -> None:
         """Begin to stop; asked again, drop what is still in flight."""
@@ -163,16 +199,14 @@ class Server:
         # Ports first: a busy one is known before seconds are spent on models.
         settings = self._settings
         if self._share is not None:
-            assert isinstance(self._transport, NativeTransport)  # noqa: S101 - the settings saw to it
-            self._transport.adopt(self._share.sockets["grpc"])
-            self._http.adopt(self._share.sockets["http"])
+            self._ports.adopt(self._share.sockets)
             self._set_health()
             return
         try:
-            self.grpc_port = self._transport.bind(settings.grpc_address)
-            self.http_port = self._http.bind(settings.http_address)
+            self.ports = self._ports.bind()
             self._set_health()
             self.metrics_port = self._probes.start(settings.metrics_address)
+            raise_limit()
         except TransportError as error:
             raise StartError(str(error)) from error
 
@@ -202,38 +236,47 @@ class Server:
         return True
 
     async def _serve(self) -> None:
-        what = (self._settings, self._backend, self._governed, self._health)
-        await self._transport.start(services.routes(*what))
-        await self._http.start(services.application(*what))
+        self._watchdog.start()
+        self._security.start()
+        await self._ports.start(
+            Services(
+                self._settings,
+                self._backend,
+                self._governed,
+                self._health,
+                self._security.gate,
+                self._observing.following,
+            )
+        )
         self._set_health()
         if self._share is not None:
             seconds = round(time.monotonic() - self._started, 3)
             log.info("worker ready", extra={"worker": self._share.worker, "seconds": seconds})
             self._governed.ready()
             return
-        announce(self._settings, self.grpc_port, self.http_port, self.metrics_port, self._started)
+        announce(self._settings, self.ports, self.metrics_port, self._started)
 
     async def _drain(self) -> None:
         settings = self._settings
         self._set_health()
         log.info("stopping", extra={"lame_duck_seconds": settings.lame_duck_seconds})
-        await self._pause(settings.lame_duck_seconds)
+        if not self.exit_code:
+            await self._pause(settings.lame_duck_seconds)
         self._governed.stop()
-        self._backend.draining = not self._transport.serves_to_the_last
-        stop = asyncio.ensure_future(self._stop(settings.drain_seconds))
+        self._backend.draining = not self._ports.serves_to_the_last
+        end = time.monotonic() + settings.drain_seconds
+        stop = asyncio.ensure_future(self._ports.stop(settings.drain_seconds))
         hurried = asyncio.ensure_future(self._hurried.wait())
         await asyncio.wait({stop, hurried}, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
         if not stop.done():
             log.warning("stopping at once, as asked a second time")
-            await self._stop(0)
+            await self._ports.stop(0)
         await stop
+        self._runs.end()  # nobody waits for them any more
         await self._models.close()
+        await self._observing.close(end - time.monotonic())
         log.info("stopped", extra={"answered": self._metrics.answers})
-
-    async def _stop(self, grace: float) -> None:
-        """Take no more calls over either transport, and see to those that were taken."""
-        await asyncio.gather(self._transport.stop(grace), self._http.stop(grace))
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -242,18 +285,40 @@ class Server:
         except TimeoutError:
             pass
 
+    def _version_failed(self, name: str, number: int, digest: str, reason: str) -> None:
+        """A version that is served is sound no more; called on whatever thread."""
+        problem = device.problem(self._device)
+        if problem is None:
+            self._governed.failed(name, number, digest, reason)
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it ends anyhow
+                self._loop.call_soon_threadsafe(self._give_up, problem)
+
+    def _give_up(self, reason: str) -> None:
+        """End, for a new process to begin: only that can have the device again."""
+        log.critical("the device is lost: exiting", extra={"reason": reason, "exit_code": DEVICE_LOST})
+        self.exit_code = DEVICE_LOST
+        self.stop()
+
     def _changed(self) -> None:
         self._models_changed.set()
         self._set_health()
+
+    def _healthy(self, name: str) -> bool | None:
+        """What plain HTTP says of a name, also while the loop hangs."""
+        return not self._watchdog.hung if name == names.LIVENESS else self._health.serving(name)
+
+    def _set_health_soon(self) -> None:
+        self._loop.call_soon_threadsafe(self._set_health)
 
     def _set_health(self) -> None:
         health = self._health
         serving = self._loaded and not self._stopping.is_set()
         ready = self._models.ready
-        health.set(names.LIVENESS, True)
+        health.set(names.LIVENESS, not self._watchdog.hung)
         health.set(names.STARTUP, self._loaded)
         health.set(names.READINESS, serving and self._models.all_ready)
-        for service in services.NAMES:
+        for service in NAMES:
             health.set(service, serving)
         for name, has_version in ready.items():
             health.set(MODEL_HEALTH + name, serving and has_version)
@@ -262,44 +327,21 @@ class Server:
                 health.set(name, None)
 
 
-def announce(settings: Settings, grpc_port: int, http_port: int, metrics_port: int, started: float) -> None:
-    """Say that the server serves, and where."""
-    host, http_host, metrics_host = (
-        address.rpartition(":")[0]
-        for address in (settings.grpc_address, settings.http_address, settings.metrics_address)
-    )
-    log.info(
-        "serving",
-        extra={
-            "grpc": f"{host}:{grpc_port}",
-            "http": f"http{'' if settings.tls is None else 's'}://{http_host}:{http_port}",
-            "metrics": f"http://{metrics_host}:{metrics_port}/metrics",
-            "seconds": round(time.monotonic() - started, 3),
-        },
-    )
-
-
-async def serve(settings: Settings, started: float, share: Share | None = None) -> None:
-    """Run a server to its end.
+async def serve(settings: Settings, started: float, share: Share | None = None) -> int:
+    """Run a server to its end; returns the process's exit code.
 
     Raises:
         StartError: it can't start.
     """
     try:
         server = Server(settings, started, share)
-    except (DeviceError, TlsError) as error:
+    except (DeviceError, TlsError, TokenError) as error:
         raise StartError(str(error)) from error
     await server.run()
+    return server.exit_code
 
 
 def _import_http() -> None:
     """Import what only HTTP needs: it takes about as long as to load a model."""
     for module in ("serving.api.rest.application", "serving.transport.http.connection"):
         importlib.import_module(module)
-
-
-def _transport(settings: Settings) -> Transport:
-    max_age = settings.max_connection_age_seconds or math.inf
-    if settings.transport == "grpcio":
-        return GrpcioTransport(settings.max_message_bytes, settings.tls, max_age=max_age)
-    return NativeTransport(native.Limits(max_message_bytes=settings.max_message_bytes, max_age=max_age), settings.tls)

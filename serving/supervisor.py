@@ -24,13 +24,16 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from serving import manager, worker
+from serving.announce import announce
 from serving.config import Settings
+from serving.descriptors import raise_limit
 from serving.line import Answer, Line, LineEndedError
 from serving.metrics import PROCESS_COLLECTORS, Metrics
+from serving.ports import addresses
 from serving.probes import Probes
 from serving.repository.control import Control
 from serving.repository.later import loading
-from serving.server import SAME_SIGNAL_SECONDS, StartError, announce
+from serving.server import SAME_SIGNAL_SECONDS, StartError
 from serving.transport.address import BACKLOG, listen
 from serving.transport.interface import TransportError
 from serving.workers import Workers, merged
@@ -78,6 +81,7 @@ class Supervisor(Collector):
         self._wake_up, self._woken = os.pipe2(os.O_NONBLOCK)[::-1]
         self._workers = Workers()
         self._metrics = Metrics()
+        self._metrics.watch_ready(lambda: self._health("readiness"))
         self._control = manager.control(settings, self._workers, self._metrics)
         self._counting = ThreadPoolExecutor(1, thread_name_prefix="counting")
         registry = CollectorRegistry()
@@ -94,9 +98,9 @@ class Supervisor(Collector):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
         try:
-            self._sockets = {"grpc": listen(settings.grpc_address, BACKLOG)}
-            self._sockets["http"] = listen(settings.http_address, BACKLOG)
+            self._sockets = {name: listen(address, BACKLOG) for name, address in addresses(settings).items()}
             port = self._probes.start(settings.metrics_address)
+            raise_limit()
         except TransportError as error:
             raise StartError(str(error)) from error
         try:
@@ -155,7 +159,7 @@ class Supervisor(Collector):
             if not self._serving and all(place.ready for place in self._places):
                 self._serving = True
                 ports = {name: listening.getsockname()[1] for name, listening in self._sockets.items()}
-                announce(self._settings, ports["grpc"], ports["http"], metrics_port, self._started)
+                announce(self._settings, ports, metrics_port, self._started)
 
     def _start(self, place: _Place) -> tuple[Line, SpawnProcess]:
         ours, theirs = self._spawn.Pipe()
@@ -181,6 +185,8 @@ class Supervisor(Collector):
             self._control.ask(loading(argument), answer)
         elif what == worker.UNLOAD:
             self._control.ask(lambda control: control.unload(argument), answer)
+        elif what == worker.FAILED:
+            self._control.ask(lambda control: control.failed(*argument), answer)
         elif what == worker.ALL_STATISTICS:
             # Not here: the line must stay free for this worker's own part.
             self._counting.submit(lambda: answer(self._workers.statistics(argument)))

@@ -24,6 +24,7 @@ from serving.courtesy import step_back
 from serving.line import Answer, Line
 from serving.manager import result_or_status, statistics
 from serving.metrics import Metrics
+from serving.redaction import show_content
 from serving.repository.disk import LoadError
 from serving.repository.local import Local
 from serving.repository.models import Models
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 PREPARE, COMMIT, STARTED, METRICS, STATISTICS = "prepare", "commit", "started", "metrics", "statistics"
 """What a supervisor asks."""
 
-READY, INDEX, LOAD, UNLOAD, ALL_STATISTICS = "ready", "index", "load", "unload", "all statistics"
+READY, INDEX, LOAD, UNLOAD, ALL_STATISTICS, FAILED = "ready", "index", "load", "unload", "all statistics", "failed"
 """What a worker asks."""
 
 
@@ -62,10 +63,11 @@ def main(number: int, settings: Settings, sockets: dict[str, socket.socket], pip
     from serving.server import Share, StartError, serve
 
     logs.configure(settings.log_format, settings.log_level)
+    show_content(settings.log_content)
 
     try:
-        uvloop.run(serve(settings, started, Share(number, sockets, lambda *its: Worker(pipe, *its))))
-        os._exit(0)  # a model may be loading that never ends to
+        code = uvloop.run(serve(settings, started, Share(number, sockets, lambda *its: Worker(pipe, *its))))
+        os._exit(code)  # a model may be loading that never ends to
     except StartError as error:
         print(f"triptych: {error}", file=sys.stderr)  # noqa: T201 - as the command line says it
         sys.exit(1)
@@ -93,6 +95,10 @@ class Worker:
 
     def stop(self) -> None:
         """The supervisor changes nothing more in one that ends."""
+
+    def failed(self, name: str, number: int, digest: str, reason: str) -> None:
+        """Tell the supervisor that a version which is served is sound no more; called on whatever thread."""
+        self._line.ask(FAILED, (name, number, digest, reason))
 
     def index(self, done: Callable[[list[Entry] | StatusError], None]) -> None:
         self._pass_on(INDEX, None, done)

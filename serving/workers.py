@@ -15,7 +15,10 @@ from typing import Any
 from prometheus_client import Metric
 
 from serving import worker
+from serving.container import NAME as MEMORY_LIMIT
+from serving.gpu import METRICS as GPU
 from serving.line import Line, LineEndedError
+from serving.metrics import CERTIFICATE, DEVICE, READY
 from serving.repository.control import Control
 from serving.repository.disk import LoadError
 from serving.repository.routing import Routing, Wanted, without
@@ -31,9 +34,12 @@ COUNT_SECONDS = 1.0
 """In which a worker must have said what it counted."""
 
 _NOT_ADDED: dict[str, Callable[[float, float], float]] = {
+    **dict.fromkeys((DEVICE, MEMORY_LIMIT, *GPU), max),
     "triptych_model_info": max,
     "python_info": max,
     "process_start_time_seconds": min,
+    CERTIFICATE: min,
+    READY: min,
 }
 """What every process has alike, or what tells when the first began; all else adds up."""
 
@@ -47,6 +53,10 @@ class Workers:
         others from their memory."""
         self._lock = threading.Lock()
         self._routings: dict[str, Routing | None] = {}
+        self._scraped: dict[Line, list[Metric]] = {}
+        """What each counted, as it was seen last, ..."""
+        self._dead: list[Metric] = []
+        """... and those that are gone: a counter that falls would be taken for one that began anew."""
 
     @property
     def models_ready(self) -> bool:
@@ -71,6 +81,7 @@ class Workers:
         """One less."""
         with self._lock:
             self._lines.pop(line, None)
+            self._dead = list(merged([self._dead, _cumulative(self._scraped.pop(line, []))]))
 
     def join(self, line: Line, control: Control) -> None:
         """One more, which first loads what the others serve, as far as it can. To be called where control is.
@@ -124,8 +135,13 @@ class Workers:
         self._routings = {**self._routings, **routings}
 
     def scrape(self) -> list[list[Metric]]:
-        """The metrics of each, of those that answer in time."""
-        return self._all(worker.METRICS, None, COUNT_SECONDS)
+        """The metrics of each, as they are or, of one that does not answer in time, were; and what the dead counted."""
+        with self._lock:
+            asked = {line: line.ask(worker.METRICS) for line in self._lines}
+        answers = {line: _answers([future], COUNT_SECONDS) for line, future in asked.items()}
+        with self._lock:
+            self._scraped |= {line: answer[0] for line, answer in answers.items() if answer and line in self._lines}
+            return [self._dead, *(self._scraped[line] for line in self._lines if line in self._scraped)]
 
     def statistics(self, wanted: dict[str, list[str]]) -> list[Statistics]:
         """What all of them counted of versions, by model."""
@@ -174,6 +190,11 @@ def _prepared(answer: Prepared | worker.Refused) -> Prepared:
     if isinstance(answer, worker.Refused):
         raise LoadError(answer.outcome, answer.message, lasting=answer.lasting)
     return answer
+
+
+def _cumulative(metrics: Iterable[Metric]) -> list[Metric]:
+    """Those that only ever grow."""
+    return [metric for metric in metrics if metric.type in ("counter", "histogram")]
 
 
 def merged(scrapes: Iterable[list[Metric]]) -> Iterator[Metric]:

@@ -8,8 +8,9 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Final, Protocol
 
+from serving import request_id
 from serving.status import Code, StatusError, shown
 
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -18,7 +19,10 @@ Metadata = Sequence[tuple[str, str | bytes]]
 class Context:
     """What is known of an RPC from its headers."""
 
-    __slots__ = ("deadline", "metadata", "method", "on_cancel", "peer")
+    __slots__ = ("_request_id", "deadline", "metadata", "method", "on_cancel", "peer")
+
+    follower: Any = None
+    """Whoever traces or logs this RPC (`serving.following`), where somebody does."""
 
     def __init__(self, method: str, metadata: Metadata, deadline: float, peer: str) -> None:
         self.method = method
@@ -30,6 +34,20 @@ class Context:
         self.on_cancel: Callable[[], None] | None = None
         """Set by a handler; called at most once: when the client is gone before the answer, and for a stream
         also when it has ended in any other way."""
+
+    @property
+    def request_id(self) -> str:
+        """The client's, or one that is made when first asked for: most calls end without need of any."""
+        try:
+            return self._request_id
+        except AttributeError:
+            given = next((value for key, value in self.metadata if key == request_id.HEADER), None)
+            self._request_id: str = request_id.accepted(given) or request_id.made()
+        return self._request_id
+
+    def ids(self) -> dict[str, str]:
+        """Under what the log speaks of this RPC; the first says it alone."""
+        return {"request_id": self.request_id} if self.follower is None else self.follower.ids()
 
 
 class Call(Context, ABC):
@@ -104,6 +122,25 @@ class Streaming:
 
 Routes = Mapping[str, Unary | Streaming]
 """By full method name."""
+
+ANY: Final = "*"
+"""The name in routes of what answers all methods that have none."""
+
+
+class Nobody(Receiver):
+    """Reads a stream that has ended."""
+
+    def message(self, message: bytes) -> None: ...
+
+    def half_closed(self) -> None: ...
+
+    def draining(self) -> None: ...
+
+
+def not_offered(stream: Stream) -> Receiver:
+    """Ends the streams of methods that nobody offers, of whatever kind they are meant to be."""
+    stream.finish(unimplemented(stream.method))
+    return Nobody()
 
 
 def unimplemented(method: str) -> StatusError:

@@ -1,8 +1,10 @@
 """One prediction on its way: request, wait in the engine, answer; counted and timed, whichever API asked for it."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, ClassVar, Final, Protocol
 
 from serving.api.call import shutting_down, too_late
 from serving.engine.request import Outputs, Request, Rows
@@ -10,6 +12,8 @@ from serving.metrics import UNKNOWN, Metrics
 from serving.repository.models import Models
 from serving.repository.version import Version
 from serving.status import Code, StatusError, fault
+
+log = logging.getLogger(__name__)
 
 
 class Backend:
@@ -22,6 +26,19 @@ class Backend:
         """Words of one text."""
         self.draining = False
         """Set when no more requests are taken; those taken are still answered."""
+        self.exchange: Callable[[Form, str, Asker, Callable[[Any], None]], Exchange] = partial(Exchange, self)
+        """Makes an exchange; another does where somebody follows them."""
+
+
+class Asker(Protocol):
+    """The call, stream or HTTP request that an exchange is part of."""
+
+    @property
+    def follower(self) -> Any:
+        """Whoever follows it, if anybody does."""
+
+    def ids(self) -> dict[str, str]:
+        """Under what the log speaks of it."""
 
 
 class Form(Protocol):
@@ -46,16 +63,32 @@ class Form(Protocol):
         """
 
 
+class _Nobody:
+    """Whose request is over."""
+
+    follower = None
+
+    def ids(self) -> dict[str, str]:
+        return {}
+
+
+_NOBODY: Final = _Nobody()
+
+
 class Exchange:
     """One prediction."""
 
-    __slots__ = ("_answer", "_backend", "_form", "_method", "_request", "_submitted", "_version", "started")
+    __slots__ = ("_answer", "_asker", "_backend", "_form", "_method", "_request", "_submitted", "_version", "started")
 
-    def __init__(self, backend: Backend, form: Form, method: str, answer: Callable[[Any], None]) -> None:
+    submission: ClassVar[type[Request]] = Request
+    """What is submitted to the engine."""
+
+    def __init__(self, backend: Backend, form: Form, method: str, asker: Asker, answer: Callable[[Any], None]) -> None:
         """`answer` takes what the form makes of the outputs, or a StatusError that says why there are none."""
         self._backend = backend
         self._form = form
         self._method = method
+        self._asker: Asker = asker
         self._answer: Callable[[Any], None] | None = answer
         self.started = time.monotonic()
         self._request: Any = None
@@ -77,14 +110,14 @@ class Exchange:
             version = self._version = backend.models.resolve(self._form.model, request.version)
             version.engine.check(self.started, deadline)
             inputs, count, size = self._form.encode(request, version, backend.max_words)
-            submitted = Request(inputs, count, size, self.started, self._done, deadline, priority)
+            submitted = self.submission(inputs, count, size, self.started, self._done, deadline, priority)
             version.engine.submit(submitted)
             self._submitted = submitted
             version.metrics.in_flight.inc()
         except StatusError as error:
             self.finish(error)
         except Exception as error:  # noqa: BLE001 - the caller must be answered, whatever it is
-            self.finish(fault(self._method, error))
+            self.finish(fault(self._method, error, self._asker.ids()))
 
     def cancel(self) -> None:
         """The client is gone."""
@@ -109,13 +142,15 @@ class Exchange:
 
     def _let_go(self) -> Callable[[Any], None] | None:
         """Call and request hold us, and we hold them: without a collector's help none would ever go."""
-        answer, self._answer, self._submitted = self._answer, None, None
+        answer, self._answer, self._submitted, self._asker = self._answer, None, None, _NOBODY
         return answer
 
     def _done(self, submitted: Request, result: Outputs | StatusError) -> None:
         version = self._version
         assert version is not None  # noqa: S101 - nothing is submitted without one
         if isinstance(result, StatusError):
+            if result.fault:  # the engine's, which knows no callers
+                log.error("request failed", extra={**self._asker.ids(), "fault": result.fault})
             self.finish(result)
             return
         try:
@@ -124,7 +159,7 @@ class Exchange:
             self.finish(error)
             return
         except Exception as error:  # noqa: BLE001 - nor may it disturb the others of its batch
-            self.finish(fault(self._method, error))
+            self.finish(fault(self._method, error, self._asker.ids()))
             return
         self.finish(response)
         if version.shadow is not None:

@@ -32,7 +32,7 @@ class ItemStream(Receiver):
                 self.stream.resume_reading()
             self._maybe_finish()
 
-        exchange = Exchange(self.backend, form, self._method, answer)
+        exchange = self.backend.exchange(form, self._method, self.stream, answer)
         if exchange.refused(self.stream.deadline, draining=self._draining):
             return
         self._open.add(exchange)

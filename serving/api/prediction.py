@@ -6,7 +6,7 @@ from google.protobuf.message import DecodeError, Message
 
 from protos.prediction.v1 import prediction_pb2 as pb
 from serving.api.call import Call, Routes, Stream, Streaming, Unary
-from serving.api.exchange import Backend, Exchange
+from serving.api.exchange import Backend
 from serving.api.instances import SMALL_MESSAGE, check_instances, check_item
 from serving.api.items import ItemStream
 from serving.api.tasks import TASKS, Task
@@ -31,7 +31,7 @@ class PredictionService:
         return {**unary, f"/{SERVICE}/PredictStream": Streaming(partial(_PredictStream, self))}
 
     def _unary(self, task: Task, call: Call, message: bytes) -> None:
-        exchange = Exchange(self.backend, task, task.method, call.end)
+        exchange = self.backend.exchange(task, task.method, call, call.end)
         call.on_cancel = exchange.cancel
         if exchange.refused(call.deadline):
             return
@@ -84,7 +84,8 @@ class _PredictStream(ItemStream):
             self._refused()
             self._send(found.id, found.error)
         else:
-            Exchange(self.backend, found.task, "PredictStream", partial(self._send, found.id)).finish(found.error)
+            send = partial(self._send, found.id)
+            self.backend.exchange(found.task, "PredictStream", self.stream, send).finish(found.error)
         return True
 
     def _refused(self) -> None:

@@ -1,11 +1,12 @@
 """The Python client: `PredictionClient`, `AsyncPredictionClient`, their pipelines, and the types of their answers.
 
-Needs only grpcio and protobuf, so that an application can install it without a server's dependencies.
+Needs only grpcio, protobuf and the messages of googleapis-common-protos, so that an application can install it without
+a server's dependencies.
 """
 
 from serving.client.aio import AsyncPipeline, AsyncPredictionClient
 from serving.client.client import PredictionClient
-from serving.client.errors import PredictionError
+from serving.client.errors import PredictionError, Violation
 from serving.client.pipeline import Pipeline
 from serving.client.tls import Tls
 from serving.client.types import (
@@ -36,4 +37,5 @@ __all__ = [
     "Tls",
     "TopicPrediction",
     "TopicScore",
+    "Violation",
 ]

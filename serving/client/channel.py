@@ -3,7 +3,7 @@
 import ipaddress
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import grpc
@@ -15,6 +15,8 @@ Address: TypeAlias = str | Sequence[str]
 """`host:port`, any other gRPC target such as `dns:///name:port`, or several `IP:port`."""
 
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
+
+Token: TypeAlias = str | Callable[[], str]
 
 DEFAULT_ADDRESS = "localhost:8001"
 
@@ -97,6 +99,7 @@ class Connection:
         tls: Tls | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         metadata: Metadata = (),
+        token: Token | None = None,
     ) -> None:
         """Make a client, which connects with its first call.
 
@@ -109,10 +112,13 @@ class Connection:
             tls: for a server that speaks it. None: no encryption.
             credentials: what else gRPC can do, instead of `tls`.
             metadata: sent with every call.
+            token: shown with every call, to a server that asks for one; or what gives it, asked before every call,
+                for one that is renewed. Without `tls`, whoever is on the way can read it.
 
         """
         self._timeout = timeout
-        self._metadata = tuple(metadata)
+        self._fixed_metadata = tuple(metadata)
+        self._token = token
         options = [*OPTIONS]
         if tls is not None:
             if credentials is not None:
@@ -124,6 +130,16 @@ class Connection:
             if credentials is None
             else self._grpc.secure_channel(target(address), credentials, options=options)
         )
+
+    @property
+    def _metadata(self) -> Metadata:
+        token = self._token() if callable(self._token) else self._token
+        if token is None:
+            return self._fixed_metadata
+        if not token.isascii() or not token.isprintable() or " " in token or not token:
+            # gRPC would say so, too, and repeat it.
+            raise ValueError("a token is printable ASCII, without spaces")
+        return (*self._fixed_metadata, ("authorization", f"Bearer {token}"))
 
     def _start(self, call: Call[Any], timeout: float | None) -> Any:
         """The answer's bytes, or the awaitable of them.

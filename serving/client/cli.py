@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial, wraps
+from pathlib import Path
 from typing import TypeVar
 
 import grpc
@@ -51,6 +52,8 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     connection.add_argument("--tls-certificate", metavar="FILE", help="your own certificate, for a server that asks")
     connection.add_argument("--tls-key", metavar="FILE", help="its private key")
     connection.add_argument("--tls-server-name", metavar="NAME", help="the server's, where the address has another")
+
+    connection.add_argument("--token-file", metavar="FILE", help="holds the token that you show, and nothing else")
 
     models = commands.add_parser(
         "models", parents=[connection], help="the state of the three typed models; any other: see the repository index"
@@ -142,7 +145,8 @@ def _connect(arguments: argparse.Namespace) -> PredictionClient:
     names = ("ca", "certificate", "key", "server_name")
     given = {name: value for name in names if (value := getattr(arguments, f"tls_{name}")) is not None}
     tls = Tls(**given) if given or arguments.tls else None
-    return PredictionClient(arguments.address, timeout=arguments.timeout, tls=tls)
+    token = None if arguments.token_file is None else Path(arguments.token_file).read_text("utf-8").strip()
+    return PredictionClient(arguments.address, timeout=arguments.timeout, tls=tls, token=token)
 
 
 @_command

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+import numpy as np
 import onnxruntime as ort
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,11 @@ class Device:
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def index(self) -> int | None:
+        """Of the CUDA device, as CUDA counts them."""
+        return None if self.provider == CPU else int(self.options["device_id"])
+
+    @property
     def providers(self) -> list[tuple[str, dict[str, Any]]]:
         """For an ONNX Runtime session. Text operators exist on the CPU only, so it always stands behind."""
         chosen = [(str(self.provider), self.options)]
@@ -52,15 +58,15 @@ def choose(wanted: str) -> Device:
     if match is None:
         raise DeviceError(f"device {wanted!r}: expected auto, cpu, cuda or cuda:I")
     index = int(match[1] or 0)
-    problem = cuda_problem(index)
-    if problem is None:
+    found = cuda_problem(index)
+    if found is None:
         chosen = Device(CUDA, _cuda_options(index))
-        problem = _start_problem(chosen)
-        if problem is None:
+        found = problem(chosen)
+        if found is None:
             return chosen
     if wanted != "auto":
-        raise DeviceError(f"device {wanted} can't be had: {problem}; --device cpu runs without a GPU")
-    log.info("no GPU: using the CPU", extra={"reason": problem})
+        raise DeviceError(f"device {wanted} can't be had: {found}; --device cpu runs without a GPU")
+    log.info("no GPU: using the CPU", extra={"reason": found})
     return Device(CPU)
 
 
@@ -82,14 +88,22 @@ def cuda_problem(index: int) -> str | None:
     return None
 
 
-def _start_problem(device: Device) -> str | None:
-    """Why ONNX Runtime can't run on `device`, found out by trying."""
+def problem(device: Device) -> str | None:
+    """Why ONNX Runtime can't run on `device` in this process, or not any more, found out by trying.
+
+    An error of CUDA such as an illegal address stays with the process: no session of it ever runs again (CUDA C++
+    Programming Guide, "Error Checking").
+    """
+    if device.provider == CPU:
+        return None
     options = ort.SessionOptions()
     options.log_severity_level = 4
     try:
-        providers = ort.InferenceSession(_PROBE, options, providers=device.providers, enable_fallback=0).get_providers()
+        session = ort.InferenceSession(_PROBE, options, providers=device.providers, enable_fallback=0)
+        providers = session.get_providers()
+        session.run(None, {"x": np.ones(1, np.float32)})
     except Exception as error:  # noqa: BLE001 - ONNX Runtime raises classes of its own
-        return f"ONNX Runtime's CUDA provider failed to start: {error}"
+        return f"ONNX Runtime's CUDA provider does not run: {error}"
     if providers[0] != device.provider:
         return "ONNX Runtime's CUDA provider does not start; are the CUDA and cuDNN libraries there (extra [cuda])?"
     return None

@@ -1,17 +1,22 @@
 """The engine of one model version: its session, its batcher, and where its batches run."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 from serving.engine.assemble import Assembler
 from serving.engine.batcher import DEPTH, Batch, Batcher, Execution, Limits, Observer
 from serving.engine.cost import CostModel
 from serving.engine.request import Outputs, Request
-from serving.engine.session import Session, ValuesError
+from serving.engine.runs import Run, Runs
+from serving.engine.session import Session, ValuesError, out_of_memory
 from serving.package.manifest import Manifest
-from serving.status import StatusError, fault, invalid
+from serving.status import Code, StatusError, fault, invalid
+
+log = logging.getLogger(__name__)
 
 INLINE_SECONDS = 0.0005
 """Batches expected to be shorter run on the event loop itself: handing them to a thread would cost as much.
@@ -19,6 +24,9 @@ INLINE_SECONDS = 0.0005
 Half of the millisecond by which the loop may be late, since an expectation can be off.
 """
 
+
+FAILURES = 3
+"""Batches that fail in a row, after which the session itself is doubted."""
 
 MAX_WORDS_CHARACTERS = 300
 """Of ONNX Runtime's own words in a message to a client."""
@@ -33,9 +41,9 @@ class Runner:
         self._assemble = Assembler(manifest.inputs)
         self._outputs = [spec.name for spec in manifest.outputs]
 
-    def __call__(self, batch: Batch) -> Outputs:
+    def __call__(self, batch: Batch, run: Run | None = None) -> Outputs:
         """Outputs of the batch's rows, in the manifest's order."""
-        outputs = self.session.run(self._outputs, self._assemble(batch.pieces))
+        outputs = self.session.run(self._outputs, self._assemble(batch.pieces), run and run.options)
         for name, column in zip(self._outputs, outputs, strict=True):
             # Rows are handed to their callers by position: a graph that breaks the axis would cross them.
             if column.shape[:1] != (batch.rows,):
@@ -53,13 +61,24 @@ class Engine:
         observer: Observer,
         loop: asyncio.AbstractEventLoop,
         cost: CostModel,
+        runs: Runs | None = None,
     ) -> None:
+        """`runs` is where it shows which of its batches are under way."""
         self.max_rows = limits.max_queue_rows
         """Rows of one request that could ever fit."""
+        self.doubted: Callable[[], None] = _nothing
+        """Called, on whatever thread, when so many batches in a row failed that it may not be for what is in them."""
+        self._runs = runs or Runs()
+        self._failures = 0
+        """Batches in a row that failed for what is not in them, as far as is known."""
         self._runner: Runner | None = runner
         self._name = f"{runner.manifest.name} version {runner.manifest.version}"
         self._loop = loop
         self._pool = ThreadPoolExecutor(DEPTH, thread_name_prefix=runner.manifest.name)
+        # Now: a thread that finds no memory to begin with leaves who starts it waiting, and that would be the loop.
+        together = Barrier(DEPTH)
+        for _ in range(DEPTH):
+            self._pool.submit(together.wait)
         self._batcher = Batcher(limits, loop, time.monotonic, self._execute, observer, cost)
 
     @property
@@ -87,6 +106,7 @@ class Engine:
         self._pool.shutdown()
         # Engine and batcher hold each other; the weights need not wait for the collector to find that out.
         self._runner = None
+        self.doubted = _nothing
 
     def _execute(self, batch: Batch, expected: float, done: Callable[[Batch, Execution], None]) -> None:
         if expected <= INLINE_SECONDS:
@@ -100,21 +120,45 @@ class Engine:
         self._pool.submit(work)
 
     def _run(self, batch: Batch) -> Execution:
-        started = time.monotonic()
+        run = self._runs.begin(self._name)
         result: Outputs | StatusError
         try:
             assert self._runner is not None  # noqa: S101 - nothing runs in one that is closed
-            result = self._runner(batch)
+            result = self._runner(batch, run)
+            self._failures = 0
         except ValuesError as error:
             result = invalid(f"{self._name} can't compute these values: {_words(error)}")
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers must be answered
-            result = fault(f"execution of {self._name}", error)
-        return Execution(result, started, time.monotonic() - started)
+            if out_of_memory(error):
+                result = no_memory(self._name)
+            else:
+                result = fault(f"execution of {self._name}", error)
+                if not run.told:
+                    self._failed()
+        finally:
+            self._runs.ended(run)
+        return Execution(result, run.started, time.monotonic() - run.started)
+
+    def _failed(self) -> None:
+        self._failures += 1
+        if self._failures >= FAILURES:
+            self._failures = 0
+            self.doubted()
 
 
 def _words(error: ValuesError) -> str:
     """What ONNX Runtime says, in one line of bounded length, and without its preamble."""
     return " ".join(str(error).rpartition("Status Message: ")[2].split())[:MAX_WORDS_CHARACTERS]
+
+
+def no_memory(name: str) -> StatusError:
+    """RESOURCE_EXHAUSTED: what a batch needs is not there now, and may be later, or for a smaller one."""
+    log.error("out of memory", extra={"where": f"execution of {name}"})
+    return StatusError(Code.RESOURCE_EXHAUSTED, f"there is no memory for what {name} needs to compute this")
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 def alone(request: Request) -> Batch:

@@ -1,6 +1,7 @@
 """An ONNX Runtime session that runs where it was told to, or not at all."""
 
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,15 @@ class TooLongError(Exception):
 
 class ValuesError(Exception):
     """A run that failed for what is in its inputs, such as an index beyond the end of a table."""
+
+
+_NO_MEMORY = re.compile(r"bad_alloc|[Ff]ailed to allocate memory|out of memory|CUDNN_STATUS_ALLOC_FAILED")
+"""What ONNX Runtime, and what it stands on, say then."""
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Did a run fail for want of memory?"""
+    return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
 
 
 class Session:
@@ -58,15 +68,20 @@ class Session:
         """Type, such as `tensor(float)`, and shape, named axes as strings, by name."""
         self.outputs = {node.name: (node.type, node.shape) for node in self._session.get_outputs()}
 
-    def run(self, outputs: list[str], feed: Feed) -> list[npt.NDArray[Any]]:
+    def run(self, outputs: list[str], feed: Feed, options: Any = None) -> list[npt.NDArray[Any]]:
         """Compute the named outputs; safe from several threads, and the GIL is released meanwhile.
+
+        Args:
+            outputs: their names.
+            feed: the inputs by name.
+            options: ONNX Runtime's RunOptions, by which the run can be ended.
 
         Raises:
             ValuesError: they can't be computed of these values.
             Exception: of ONNX Runtime's own kinds.
         """
         try:
-            result: list[npt.NDArray[Any]] = self._session.run(outputs, feed, self._options)
+            result: list[npt.NDArray[Any]] = self._session.run(outputs, feed, options or self._options)
         except InvalidArgument as error:
             raise ValuesError(str(error)) from error
         return result

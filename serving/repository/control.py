@@ -16,9 +16,10 @@ from serving.repository.disk import LoadError, RepositoryError
 from serving.repository.later import NotYetError
 from serving.repository.observed import Versions, complain, home_of, marks_of
 from serving.repository.policy import PolicyError
+from serving.repository.relapse import Relapses
 from serving.repository.routing import Fleet, Routing, Wanted
 from serving.repository.state import POLICY, Entry, Model, Pending, Seen
-from serving.status import Code, StatusError, shown
+from serving.status import SHOWN, Code, Resource, StatusError, shown
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Control:
         self._clock = clock
         self._models: dict[str, Model] = {}
         self._complaint = ""
+        self._relapses = Relapses(fleet, metrics, lambda name, model: self._update(name, model, {}), clock)
 
     def start(self, names: Collection[str] = (ALL,)) -> None:
         """Serve what is there: all models, or in explicit mode those named.
@@ -79,6 +81,7 @@ class Control:
                 self._read_policy(name, model, found[name])
                 self._update(name, model, found[name], trial=False)
         self._fleet.commit(self.routings)
+        self._metrics.folder(found=True)
         for name, model in self._models.items():
             self._count_ready(name, model)
 
@@ -92,8 +95,10 @@ class Control:
             found = disk.scan(self._folder)
         except RepositoryError as error:
             # A mount that is gone must not take with it the models that are in memory.
+            self._metrics.folder(found=False)
             self._complaint = complain(self._complaint, str(error), {})
             return
+        self._metrics.folder(found=True)
         self._complaint = complain(self._complaint, "", {})
         for name, problem in found.problems.items():
             # What can't be read is not gone.
@@ -111,8 +116,19 @@ class Control:
                 same = {n: one.folder for n, one in model.pending.items() if disk.fingerprint(one.folder) == one.mark}
                 self._update(name, model, same)
 
+    def failed(self, name: str, number: int, digest: str, reason: str) -> None:
+        """A version that is served fails: serve it no more, until a fresh session of it is sound."""
+        model = self._models.get(name)
+        if model is not None:
+            self._relapses.take_out(name, number, model, digest, reason)
+            self._relapses.recover(self._models)
+
     def mend(self) -> bool:
-        """Have those load what is served who could not when they came; whether some still lack something."""
+        """Have those load what is served who could not when they came, and bring back what failed while it served.
+
+        Returns whether something is still lacking.
+        """
+        self._relapses.recover(self._models)
         for name, number in list(self._fleet.lacking):
             model = self._models.get(name)
             if model is None or not model.ready(number):
@@ -124,7 +140,7 @@ class Control:
                 continue  # it was said when they came
             self._fleet.commit({name: model.routing})
             log.info("model mended", extra={"model": name, "version": number})
-        return bool(self._fleet.lacking)
+        return bool(self._fleet.lacking or self._relapses)
 
     def knows(self, name: str, model: Model) -> bool:
         """Is it still this one, not unloaded and loaded again?"""
@@ -140,7 +156,7 @@ class Control:
         self._may_be_asked()
         versions = self._scan().get(name)
         if versions is None:
-            raise StatusError(Code.NOT_FOUND, f"model {shown(name)} is not in the repository")
+            raise _not_found(name)
         model = self._models.setdefault(name, Model())
         model.wanted = True
         self.mend()
@@ -165,7 +181,7 @@ class Control:
         """
         self._may_be_asked()
         if name not in self._models:
-            raise StatusError(Code.NOT_FOUND, f"model {shown(name)} is not in the repository")
+            raise _not_found(name)
         for number in list(self._models[name].seen):
             self._forget(name, self._models[name], number)
         model = self._models[name] = Model(wanted=False)
@@ -360,3 +376,9 @@ class Control:
                 self._refuse(name, number, error)
                 seen.ready, seen.tried_out, seen.reason = False, True, str(error)
                 self._update(name, model, {})
+
+
+def _not_found(name: str) -> StatusError:
+    return StatusError(
+        Code.NOT_FOUND, f"model {shown(name)} is not in the repository", resource=Resource("model", name[:SHOWN])
+    )

@@ -14,16 +14,18 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from serving.engine.batcher import Limits
+from serving.engine.batcher import Limits, Observer
 from serving.engine.device import Device
 from serving.engine.engine import Engine
+from serving.engine.runs import Runs
 from serving.metrics import Metrics
 from serving.package.text import Normaliser
 from serving.repository import disk, verify
+from serving.repository.doubt import Doubt
 from serving.repository.routing import Routing, Wanted
 from serving.repository.shadow import Shadow
 from serving.repository.version import Prepared, Version
-from serving.status import Code, StatusError, invalid, shown
+from serving.status import SHOWN, Code, Resource, StatusError, invalid, shown
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class Models:
         metrics: Metrics,
         loop: asyncio.AbstractEventLoop,
         contracts: Mapping[str, verify.Contract],
+        runs: Runs | None = None,
     ) -> None:
         self._folder = folder
         self._device = device
@@ -52,6 +55,7 @@ class Models:
         self._metrics = metrics
         self._loop = loop
         self._contracts = contracts
+        self._runs = runs or Runs()
         self._routings: dict[str, Routing] = {}
         self._ready: dict[str, dict[int, Version]] = {}
         self._staged: dict[tuple[str, int], Version] = {}
@@ -60,6 +64,11 @@ class Models:
         self._closing: set[asyncio.Task[None]] = set()
         self.changed: Callable[[], None] = _nothing
         """Called after each commit."""
+        self.observe: Callable[[Observer], Observer] = _as_it_is
+        """What a version's batcher tells, given its metrics."""
+        self.failed: Callable[[str, int, str, str], None] = _nothing
+        """Called, on whatever thread, with name, version, digest and a reason, when a version that is served does not
+        reproduce its golden examples any more."""
 
     @property
     def max_rows(self) -> int:
@@ -116,9 +125,11 @@ class Models:
         provider = runner.session.provider
         metrics = self._metrics.served(name, number, provider, manifest.task)
         limits = replace(self._limits, max_batch_rows=batch_rows)
+        engine = Engine(runner, limits, self.observe(metrics), self._loop, cost, self._runs)
+        engine.doubted = Doubt(runner, lambda reason: self.failed(name, number, package.digest, reason))
         self._staged[name, number] = Version(
             manifest=manifest,
-            engine=Engine(runner, limits, metrics, self._loop, cost),
+            engine=engine,
             metrics=metrics,
             normalisers={spec.name: Normaliser(spec.text) for spec in manifest.inputs if spec.text},
             outputs={spec.name: position for position, spec in enumerate(manifest.outputs)},
@@ -211,24 +222,33 @@ class Models:
         routing = self._routings.get(name)
         if routing is None:
             has = ", ".join(self._routings) or "none"
-            return StatusError(Code.NOT_FOUND, f"model {shown(name)} is not in the repository, which has: {has}")
+            return StatusError(
+                Code.NOT_FOUND,
+                f"model {shown(name)} is not in the repository, which has: {has}",
+                resource=Resource("model", name[:SHOWN]),
+            )
         if not wanted:
             reasons = "; ".join(f"version {n}: {reason}" for n, reason in routing.reasons.items())
             reasons = "; ".join(filter(None, [routing.note, reasons]))
             why = f" ({reasons})" if reasons else ""
             return StatusError(Code.UNAVAILABLE, f"model {name} is not loaded{why}")
         has = ", ".join(map(str, routing.versions)) or "none"
+        resource = Resource("version", f"{name}/{wanted[:SHOWN]}")
         if _NUMBER.fullmatch(wanted):
             number = int(wanted)
             if number in routing.reasons:
                 return StatusError(
                     Code.UNAVAILABLE, f"version {number} of {name} is not loaded: {routing.reasons[number]}"
                 )
-            return StatusError(Code.NOT_FOUND, f"version: {name} has no version {number}; ready: {has}")
+            return StatusError(
+                Code.NOT_FOUND, f"version: {name} has no version {number}; ready: {has}", resource=resource
+            )
         if _LABEL.fullmatch(wanted):
             labels = ", ".join(routing.labels) or "none"
             return StatusError(
-                Code.NOT_FOUND, f"version: {name} has no version labelled {shown(wanted)}; labels: {labels}"
+                Code.NOT_FOUND,
+                f"version: {name} has no version labelled {shown(wanted)}; labels: {labels}",
+                resource=resource,
             )
         return invalid(f"version: {shown(wanted)} is neither a positive integer nor a label ([a-z][a-z0-9-]*)")
 
@@ -241,5 +261,9 @@ def _names(routing: Routing, versions: dict[int, Version]) -> dict[str, Version]
     return names
 
 
-def _nothing() -> None:
+def _as_it_is(observer: Observer) -> Observer:
+    return observer
+
+
+def _nothing(*_: object) -> None:
     """Nobody wants to know."""

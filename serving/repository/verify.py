@@ -13,7 +13,7 @@ from serving.engine.device import Device
 from serving.engine.engine import Runner, alone
 from serving.engine.request import Outputs, Request, Rows
 from serving.engine.session import Session
-from serving.package.manifest import MANIFEST, NUMPY_TYPES, InputSpec, Manifest, OutputSpec, golden_array
+from serving.package.manifest import MANIFEST, NUMPY_TYPES, InputSpec, Manifest, OutputSpec, Tolerance, golden_array
 from serving.package.text import TOKENS_SUFFIX, Normaliser
 from serving.repository.disk import LoadError, Package
 from serving.repository.rules import graph
@@ -182,35 +182,80 @@ def _verify_and_warm(runner: Runner, max_batch_rows: int, done: Callable[[str], 
     manifest = runner.manifest
     largest = max(*map(_row_bytes, manifest.inputs), *map(_row_bytes, manifest.outputs))
     max_batch_rows = min(max_batch_rows, max(1, MAX_BATCH_BYTES // largest))
-    golden = manifest.golden
-    tolerance = golden.tolerance.get(runner.session.provider)
-    if tolerance is None:
-        raise LoadError("golden", f"the manifest gives no tolerance for {runner.session.provider}")
-    # The manifest may hold any JSON here: texts that are numbers, rows of different lengths.
-    try:
-        expected = [golden_array(golden.outputs[spec.name], spec.datatype) for spec in manifest.outputs]
-    except Exception as error:
-        raise LoadError("golden", f"golden.outputs can't be read: {error}") from error
-    rows = len(expected[0])
+    examples = _Examples.of(runner)
+    rows = examples.rows
     cost, seconds = CostModel(), dict[int, float]()
     for position, wanted in enumerate(_batch_sizes(rows, max_batch_rows)):
         order = [index % rows for index in range(wanted)]
         try:
-            inputs = [encode(spec, [golden.inputs[spec.name][index] for index in order]) for spec in manifest.inputs]
-            request = Request(inputs, wanted, size_of(inputs), 0.0, lambda *_: None)
+            request = examples.request(order)
             with runner.session.bounded(RUN_SECONDS):
                 outputs = runner(alone(request))
                 seconds[wanted] = min(_timed(runner, request) for _ in range(_MEASURED))
         except Exception as error:
             raise LoadError("golden", f"it can't compute {wanted} golden rows: {error}") from error
         cost.observe(request.size, seconds[wanted])
-        _compare(manifest, outputs, [column[order] for column in expected], tolerance.atol, tolerance.rtol)
+        examples.compare(outputs, order)
         if position == 0:
             done("golden")
         elif seconds[wanted] > _HOPELESS * seconds.get(1, math.inf):
             break
     done("warm-up")
     return cost, largest_worth_while(seconds, max_batch_rows)
+
+
+class _Examples(NamedTuple):
+    """A model's golden examples, on the device that serves it."""
+
+    manifest: Manifest
+    expected: Outputs
+    tolerance: Tolerance
+
+    @classmethod
+    def of(cls, runner: Runner) -> "_Examples":
+        """Raises LoadError where they can't be read."""
+        manifest, provider = runner.manifest, runner.session.provider
+        golden = manifest.golden
+        tolerance = golden.tolerance.get(provider)
+        if tolerance is None:
+            raise LoadError("golden", f"the manifest gives no tolerance for {provider}")
+        # The manifest may hold any JSON here: texts that are numbers, rows of different lengths.
+        try:
+            expected = [golden_array(golden.outputs[spec.name], spec.datatype) for spec in manifest.outputs]
+        except Exception as error:
+            raise LoadError("golden", f"golden.outputs can't be read: {error}") from error
+        return cls(manifest, expected, tolerance)
+
+    @property
+    def rows(self) -> int:
+        return len(self.expected[0])
+
+    def request(self, order: list[int]) -> Request:
+        """These examples, in this order."""
+        golden = self.manifest.golden.inputs
+        inputs = [encode(spec, [golden[spec.name][index] for index in order]) for spec in self.manifest.inputs]
+        return Request(inputs, len(order), size_of(inputs), 0.0, lambda *_: None)
+
+    def compare(self, outputs: Outputs, order: list[int]) -> None:
+        """Raises LoadError where the outputs are not those of these examples."""
+        expected = [column[order] for column in self.expected]
+        _compare(self.manifest, outputs, expected, self.tolerance.atol, self.tolerance.rtol)
+
+
+def reproduce(runner: Runner) -> None:
+    """Compute the golden examples once more, of a model that is served and may have come to harm.
+
+    Raises:
+        LoadError: `golden`, where they are not what they were.
+    """
+    examples = _Examples.of(runner)
+    order = list(range(examples.rows))
+    try:
+        with runner.session.bounded(RUN_SECONDS):
+            outputs = runner(alone(examples.request(order)))
+    except Exception as error:
+        raise LoadError("golden", f"it can't compute its golden examples any more: {error}", lasting=False) from error
+    examples.compare(outputs, order)
 
 
 def _timed(runner: Runner, request: Request) -> float:

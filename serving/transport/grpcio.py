@@ -10,11 +10,14 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from serving.api.call import Call, Receiver, Routes, Stream, Streaming, Unary, unimplemented
+from serving import details
+from serving.api.call import ANY, Call, Receiver, Routes, Stream, Streaming, Unary, not_offered
+from serving.api.peer import Peer, named
 from serving.status import StatusError, fault
 from serving.transport.address import listen
-from serving.transport.interface import AGE_GRACE_SECONDS, TransportError
-from serving.transport.tls import HANDSHAKE_SECONDS, Tls
+from serving.transport.interface import AGE_GRACE_SECONDS, MAX_CONNECTIONS, TransportError
+from serving.transport.live import LiveTls
+from serving.transport.tls import HANDSHAKE_SECONDS
 
 PUSHBACK = "grpc-retry-pushback-ms"
 
@@ -45,13 +48,14 @@ class GrpcioTransport:
     def __init__(
         self,
         max_message_bytes: int,
-        tls: Tls | None = None,
+        tls: LiveTls | None = None,
         *,
+        max_connections: int = MAX_CONNECTIONS,
         max_age: float = math.inf,
         age_grace: float = AGE_GRACE_SECONDS,
         handshake_timeout: float = HANDSHAKE_SECONDS,
     ) -> None:
-        self._live = _Live()
+        self._live = _Live(identifies=tls is not None and tls.verifies)
         self._credentials = None if tls is None else tls.credentials()
         # gRPC's core varies it by a tenth by itself (gRFC A9).
         ages = (("grpc.max_connection_age_ms", max_age), ("grpc.max_connection_age_grace_ms", age_grace))
@@ -62,6 +66,7 @@ class GrpcioTransport:
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_concurrent_streams", MAX_CONCURRENT_STREAMS),
+                ("grpc.max_allowed_incoming_connections", max_connections),
                 # With it, two servers could share a port without either noticing.
                 ("grpc.so_reuseport", 0),
                 ("grpc.keepalive_permit_without_calls", 1),
@@ -113,6 +118,8 @@ class _Live:
     stopping: bool = False
     receivers: set[Receiver] = field(default_factory=set)
     """Of the streams that are open."""
+    identifies: bool = False
+    """Do clients show certificates?"""
 
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc has no types
@@ -120,10 +127,12 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc has no typ
 
     def __init__(self, routes: Routes, live: _Live) -> None:
         self._handlers = {method: _handler(method, route, live) for method, route in routes.items()}
+        self._unknown = routes.get(ANY) or Streaming(not_offered)
+        self._live = live
 
-    def service(self, details: Any) -> Any:
+    def service(self, call: Any) -> Any:
         """The method handler, one that refuses where there is none."""
-        return self._handlers.get(details.method) or _unknown(details.method)
+        return self._handlers.get(call.method) or _handler(call.method, self._unknown, self._live)
 
 
 def _handler(method: str, route: Unary | Streaming, live: _Live) -> Any:
@@ -133,10 +142,12 @@ def _handler(method: str, route: Unary | Streaming, live: _Live) -> Any:
         async def serve_stream(_: Any, context: Any) -> None:
             live.calls += 1
             stream = _GrpcioStream(method, context)
+            if live.identifies:
+                stream.peer = _identified(context)
             try:
                 receiver = streaming.open(stream)
             except Exception as error:  # noqa: BLE001 - the caller must be answered, whatever it is
-                await _abort(context, fault(method, error))
+                await _abort(context, fault(method, error, stream.ids()), stream.request_id)
             live.receivers.add(receiver)
             if live.stopping:
                 receiver.draining()
@@ -152,28 +163,25 @@ def _handler(method: str, route: Unary | Streaming, live: _Live) -> Any:
     async def serve_call(message: bytes, context: Any) -> bytes:
         live.calls += 1
         call = _GrpcioCall(method, context)
+        if live.identifies:
+            call.peer = _identified(context)
         try:
             handle(call, message)
         except Exception as error:  # noqa: BLE001 - the caller must be answered, whatever it is
-            call.fail(fault(method, error))
+            call.fail(fault(method, error, call.ids()))
         del message  # it may be large, and the wait long
         try:
             return await call.answer()
         except StatusError as error:
-            return await _abort(context, error)
+            return await _abort(context, error, call.request_id)
 
     return grpc.unary_unary_rpc_method_handler(serve_call)
 
 
-def _unknown(method: str) -> Any:
-    async def refuse(_: Any, context: Any) -> None:
-        await _abort(context, unimplemented(method))
-
-    return grpc.stream_stream_rpc_method_handler(refuse)
-
-
-async def _abort(context: Any, error: StatusError) -> bytes:
-    trailers = () if error.retry_after is None else ((PUSHBACK, str(math.ceil(error.retry_after * 1e3))),)
+async def _abort(context: Any, error: StatusError, request_id: str) -> bytes:
+    trailers: tuple[tuple[str, str | bytes], ...] = ((details.KEY, details.encode(error, request_id)),)
+    if error.retry_after is not None:
+        trailers += ((PUSHBACK, str(math.ceil(error.retry_after * 1e3))),)
     try:
         await context.abort(_CODES[error.code], error.message, trailers)
     except grpc.aio.InternalError:
@@ -191,6 +199,13 @@ def _headers(context: Any) -> tuple[Any, float, str]:
     left = context.time_remaining()
     deadline = math.inf if left is None else time.monotonic() + left
     return context.invocation_metadata(), deadline, context.peer()
+
+
+def _identified(context: Any) -> Peer:
+    """The peer with the name in its certificate, chosen as `certified` does."""
+    found = context.auth_context()
+    names = next((found[kind] for kind in ("peer_uri", "peer_dns", "x509_common_name") if found.get(kind)), (b"",))
+    return named(context.peer(), names[0].decode("utf-8", "replace"))
 
 
 class _GrpcioCall(Call):
@@ -293,7 +308,7 @@ class _GrpcioStream(Stream):
             if self.on_cancel is not None:
                 self.on_cancel()
         if self._error is not None:
-            await _abort(self._context, self._error)
+            await _abort(self._context, self._error, self.request_id)
 
     async def _read(self, receiver: Receiver) -> None:
         try:
@@ -310,4 +325,4 @@ class _GrpcioStream(Stream):
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - the caller must be answered, whatever it is
-            self.finish(fault(self.method, error))
+            self.finish(fault(self.method, error, self.ids()))

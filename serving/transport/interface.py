@@ -13,6 +13,10 @@ AGE_GRACE_SECONDS: Final = 60.0
 """After a connection was asked to go for its age, in which the calls on it must come to their end."""
 
 
+MAX_CONNECTIONS: Final = 16_384
+"""That a port has at once, unless it is told otherwise."""
+
+
 class Transport(Protocol):
     """Carries calls between clients and routes."""
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -35,6 +36,8 @@ class ServerProcess:
         models: Path | None = None,
         grpc: str = "127.0.0.1:0",
         certificates: Certificates | None = None,
+        module: str = "serving",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.ca = None if certificates is None else certificates.ca
         if certificates is not None:
@@ -44,7 +47,7 @@ class ServerProcess:
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-W", "error", "-m", "serving", "serve", "--log-format", "json"),
+                *(sys.executable, "-W", "error", "-m", module, "serve", "--log-format", "json"),
                 *(
                     "--models",
                     str(models or first_versions()),
@@ -56,7 +59,7 @@ class ServerProcess:
                 *("--http-address", "127.0.0.1:0", *flags),
             ],
             cwd=ROOT,
-            env={k: v for k, v in os.environ.items() if not k.startswith("TRIPTYCH_")},
+            env={k: v for k, v in os.environ.items() if not k.startswith("TRIPTYCH_")} | dict(environment or {}),
             stderr=subprocess.PIPE,
             text=True,
         )

@@ -6,7 +6,10 @@ const { PredictionService } = grpc.loadPackageDefinition(loaded).prediction.v1;
 
 const SECONDS = 30;
 const deadline = (seconds) => ({ deadline: Date.now() + seconds * 1000 });
-const failure = ({ code, details }) => ({ code, details });
+const failure = ({ code, details, metadata }) => {
+  const [rich] = metadata?.get("grpc-status-details-bin") ?? [];
+  return { code, details, ...(rich && { rich: rich.toString("base64") }) };
+};
 
 function connect(options = {}) {
   const { createInsecure, createSsl } = grpc.credentials;

@@ -1,5 +1,6 @@
 """Clients that others wrote, as processes of their own, against the real server."""
 
+import base64
 import json
 import re
 import subprocess
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.rpc import error_details_pb2
+from google.rpc.status_pb2 import Status
 
 from protos.prediction.v1 import prediction_pb2 as pb
 from tests.end_to_end.server import ROOT, ServerProcess
@@ -131,7 +134,11 @@ def test_node_beyond_every_window(found: dict[str, Any]) -> None:
 
 
 def test_node_errors(found: dict[str, Any]) -> None:
+    rich = Status.FromString(base64.b64decode(found["invalid"].pop("rich")))
     assert found["invalid"] == {"code": 3, "details": "reviews: at least one is needed, got none"}
+    bad = error_details_pb2.BadRequest()
+    assert [detail.Unpack(bad) for detail in rich.details] == [False, False, True]
+    assert (rich.code, rich.message, bad.field_violations[0].field) == (3, found["invalid"]["details"], "reviews")
     assert found["missing"]["code"] == 3
     assert "'ü % 1'" in found["missing"]["details"]
 

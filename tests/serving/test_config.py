@@ -27,6 +27,12 @@ OTHER: dict[str, tuple[str, Any]] = {
     "tls_certificate": ("/tls/tls.crt", "/tls/tls.crt"),
     "tls_key": ("/tls/tls.key", "/tls/tls.key"),
     "tls_client_ca": ("/tls/ca.crt", "/tls/ca.crt"),
+    "tokens": ("/tokens/tokens.toml", "/tokens/tokens.toml"),
+    "management_address": ("127.0.0.1:8003", "127.0.0.1:8003"),
+    "management_http_address": ("[::1]:8004", "[::1]:8004"),
+    "max_client_requests": ("100", 100),
+    "max_client_rate": ("0.5", 0.5),
+    "max_connections": ("10", 10),
     "max_connection_age_seconds": ("1800", 1800.0),
     "workers": ("1", 1),  # more of them go with one transport only: see below
     "max_batch_rows": ("32", 32),
@@ -36,7 +42,12 @@ OTHER: dict[str, tuple[str, Any]] = {
     "max_message_bytes": ("2147483647", 2**31 - 1),
     "lame_duck_seconds": ("5", 5.0),
     "drain_seconds": ("0", 0.0),
+    "watchdog_seconds": ("0", 0.0),
     "strict_load": ("true", True),
+    "otlp_endpoint": ("http://localhost:4317", "http://localhost:4317"),
+    "trace_sample_ratio": ("0.5", 0.5),
+    "log_requests": ("failed", "failed"),
+    "log_content": ("true", True),
     "log_format": ("json", "json"),
     "log_level": ("debug", "debug"),
 }
@@ -73,8 +84,10 @@ def test_the_defaults_of_the_design() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_setting_is_a_flag_a_variable_and_a_key(tmp_path: Path, name: str) -> None:
     words, value = OTHER[name]
-    # Of TLS, none means anything alone.
+    # Of TLS, none means anything alone, and management where models can't be managed means nothing.
     others = {other: OTHER[other][0] for other in ("tls_certificate", "tls_key") if name.startswith("tls")}
+    if name.startswith("management"):
+        others["model_control"] = "explicit"
     others.pop(name, None)
     wanted = msgspec.structs.replace(Settings(), **others, **{name: value})
     assert resolve({**others, name: words}, {}) == wanted
@@ -207,6 +220,21 @@ def test_of_tls_one_needs_the_other(name: str, other: str) -> None:
     assert error(environment={PREFIX + name.upper(): "a.pem"}) == f"environment: {name}='a.pem' needs {other}"
 
 
+@pytest.mark.parametrize("name", ["management_address", "management_http_address"])
+def test_an_address_for_management_needs_models_that_can_be_managed(name: str) -> None:
+    assert error({name: "127.0.0.1:1"}) == f"command line: {name}='127.0.0.1:1' needs model_control=explicit"
+    assert resolve({name: "", "model_control": "poll"}, {}) == Settings()
+
+
+def test_a_tokens_file_must_be_one(tmp_path: Path) -> None:
+    file = tmp_path / "tokens.toml"
+    file.write_text("")
+    check_files(resolve({"tokens": str(file)}, {}))
+    file.write_text("[[tokens]]\nname = 'a'\n")
+    with pytest.raises(SettingsError, match=r"^tokens='.*tokens\.toml': Object missing required field `sha256`"):
+        check_files(resolve({"tokens": str(file)}, {}))
+
+
 def test_there_is_tls_where_there_is_a_certificate() -> None:
     assert resolve({}, {}).tls is None
     files = {"tls_certificate": "a", "tls_key": "b", "tls_client_ca": "c"}
@@ -227,6 +255,19 @@ def test_files_that_can_not_be_used_are_found_before_anything_is_done(certificat
         with pytest.raises(SettingsError) as caught:
             check_files(resolve({**good, name: file}, {}))
         assert str(caught.value) == f"{name}={file!r}: {words}"
+
+
+@pytest.mark.parametrize("endpoint", ["localhost:4317", "grpc://localhost:4317", "http://", "http://a b"])
+def test_where_traces_go_is_a_url(endpoint: str) -> None:
+    assert error({"otlp_endpoint": endpoint}).startswith(f"command line: otlp_endpoint='{endpoint}': ")
+
+
+def test_traces_need_what_sends_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = resolve({"otlp_endpoint": "http://localhost:4317"}, {})
+    check_files(settings)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(SettingsError, match=r"^otlp_endpoint needs more than is installed: .*\[tracing\]"):
+        check_files(settings)
 
 
 def test_every_setting_is_documented() -> None:

@@ -11,16 +11,22 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 LAYERS = (
-    ("serving.status", "serving.courtesy"),
-    ("serving.package",),
+    ("serving.request_id", "serving.redaction"),
+    ("serving.status", "serving.reload", "serving.courtesy"),
+    ("serving.details", "serving.package"),
     ("serving.engine",),
-    ("serving.instruments", "serving.statistics"),
+    ("serving.instruments", "serving.statistics", "serving.container", "serving.gpu"),
     ("serving.metrics",),
     ("serving.repository",),
     ("serving.api",),
+    ("serving.access",),
     ("serving.transport",),
-    ("serving.probes", "serving.config", "serving.logs", "serving.memory"),
-    ("serving.manager", "serving.line", "serving.services"),
+    ("serving.probes", "serving.config", "serving.logs", "serving.memory", "serving.descriptors", "serving.watchdog"),
+    ("serving.following",),
+    ("serving.request_log", "serving.tracing"),
+    ("serving.manager", "serving.line", "serving.observing", "serving.services", "serving.security"),
+    ("serving.ports",),
+    ("serving.announce",),
     ("serving.server", "serving.check"),
     ("serving.worker",),
     ("serving.workers",),
@@ -141,3 +147,4 @@ print(*{m.split('.')[0] for m in sys.modules})
     loaded = set(found.stdout.split())
     assert {"serving", "onnxruntime", "numpy"} <= loaded
     assert not loaded & TRAINING_ONLY
+    assert "opentelemetry" not in loaded, "who wants no traces need not have it"

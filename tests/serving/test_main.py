@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from serving import __version__
 from serving.__main__ import main
+from serving.access import tokens
 from serving.config import Settings
 from tests.serving import packages
 
@@ -41,7 +43,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     for flag in ("-h", "--help"):
         assert exit_code(flag) == 0
         out = capsys.readouterr().out
-        assert all(f"\n    {command} " in out for command in ("serve", "predict", "models", "check"))
+        assert all(f"\n    {command} " in out for command in ("serve", "predict", "models", "check", "token"))
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,6 +105,28 @@ def test_a_switch_may_be_given_with_a_value(
 def test_what_is_no_command_or_flag_is_a_usage_error(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     assert exit_code(*arguments) == 2
     assert "usage: triptych" in capsys.readouterr().err
+
+
+def test_a_token_is_made_and_what_the_file_says_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["token", "alice", "--scopes", "predict,manage", "--models", "topic", "--days", "30"]) == 0
+    entry, secret = capsys.readouterr()
+    assert secret.strip() not in entry
+    (tmp_path / "tokens.toml").write_text(entry)
+    found = tokens.read(str(tmp_path / "tokens.toml")).find(secret.strip().encode(), time.time())
+    assert found is not None
+    assert (found.name, found.scopes, found.models) == ("alice", {"predict", "manage"}, {"topic"})
+    assert found.expires is not None
+    assert 29 * 86_400 < found.expires.timestamp() - time.time() < 31 * 86_400
+
+
+@pytest.mark.parametrize(
+    "arguments", [("a b",), ("a", "--scopes", "all"), ("a", "--days", "nan"), ("a", "--days", "1e30")]
+)
+def test_what_can_be_no_token_is_said(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+    assert main(["token", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("triptych: ")
 
 
 def test_check_has_its_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from serving.container import NAME as MEMORY_LIMIT
 from serving.engine.batcher import Batch, Execution
 from serving.engine.device import CPU
 from serving.engine.request import Request
@@ -25,7 +26,14 @@ PROMISED = {
     "triptych_rejected": ("counter", {"model", "reason"}),
     "triptych_model_info": ("gauge", VERSION | {"provider", "task"}),
     "triptych_model_ready": ("gauge", VERSION),
+    "triptych_device_info": ("gauge", {"asked", "provider"}),
+    "triptych_ready": ("gauge", set()),
+    "triptych_model_failures": ("counter", VERSION),
+    "triptych_models_folder_found": ("gauge", set()),
+    "triptych_hangs": ("counter", {"what"}),
     "triptych_model_loads": ("counter", {"model", "outcome"}),
+    "triptych_file_reloads": ("counter", {"what", "outcome"}),
+    "triptych_tls_certificate_expiry_timestamp_seconds": ("gauge", set()),
     "triptych_known_words_ratio": ("histogram", {"model"}),
     "triptych_shadow_rows": ("counter", {"model", "version", "candidate", "outcome"}),
     "triptych_shadow_difference": ("histogram", {"model", "version", "candidate"}),
@@ -38,6 +46,7 @@ def metrics() -> Metrics:
     """Each metric with a sample."""
     metrics = Metrics()
     version = metrics.served("topic", 2, CPU, "regression")
+    metrics.device("auto", CPU)
     metrics.loaded("topic", "ready")
     metrics.readiness("topic", 2, ready=True)
     metrics.answered("topic", "2", "PredictTopic", "OK", 0.003)
@@ -47,6 +56,8 @@ def metrics() -> Metrics:
     version.ran(Batch([(request, 0, 3)], 3, 30, "full"), Execution([], 0.0, 0.001))
     version.in_flight.inc()
     version.known_words.observe(0.9)
+    metrics.reloaded("tls", loaded=True)
+    metrics.certificate_expires(1.8e9)
     metrics.shadow("topic", "2", "3").difference.observe(0.5)
     return metrics
 
@@ -56,7 +67,7 @@ def exposed(metrics: Metrics) -> dict[str, tuple[str, set[str]]]:
     return {
         family.name: (family.type, {label for sample in family.samples for label in sample.labels} - {"le"})
         for family in text_string_to_metric_families(text)
-        if family.name.startswith("triptych_")
+        if family.name.startswith("triptych_") and family.name != MEMORY_LIMIT  # there may be none here
     }
 
 
@@ -104,6 +115,22 @@ def test_what_happened_is_what_is_counted(metrics: Metrics) -> None:
     assert value(metrics, "triptych_model_ready", **version) == 1
 
 
+def test_files_that_are_watched_are_counted_from_zero(metrics: Metrics) -> None:
+    def counted(outcome: str) -> float | None:
+        return value(metrics, "triptych_file_reloads_total", what="tokens", outcome=outcome)
+
+    metrics.watches("tokens")
+    assert (counted("loaded"), counted("refused")) == (0, 0)
+    metrics.reloaded("tokens", loaded=False)
+    assert (counted("loaded"), counted("refused")) == (0, 1)
+
+
+def test_readiness_is_what_it_is_when_asked(metrics: Metrics) -> None:
+    answers: list[bool | None] = [None, True, False]
+    metrics.watch_ready(lambda: answers.pop())
+    assert [value(metrics, "triptych_ready") for _ in range(3)] == [0, 1, 0]
+
+
 def test_what_may_happen_is_there_with_zero_before_it_happens(metrics: Metrics) -> None:
     for reason in set(REASONS) - {"full"}:
         assert value(metrics, "triptych_batches_total", model="topic", version="2", reason=reason) == 0
@@ -111,13 +138,15 @@ def test_what_may_happen_is_there_with_zero_before_it_happens(metrics: Metrics) 
         assert value(metrics, "triptych_rejected_total", model="topic", reason=reason) == 0
     for outcome in set(LOAD_OUTCOMES) - {"ready"}:
         assert value(metrics, "triptych_model_loads_total", model="topic", outcome=outcome) == 0
+    labels = {"model": "topic", "version": "2", "method": "PredictTopic"}
+    assert value(metrics, "triptych_requests_total", **labels, code="INTERNAL") == 0
 
 
 def test_the_words_of_the_labels_are_those_promised() -> None:
     assert set(REASONS) == {"full", "idle", "delay", "deadline", "drain"}
     assert set(LOAD_OUTCOMES) == {"ready", "checksum", "checker", "signature", "golden", "load_error"}
     assert set(REJECTIONS) == {
-        *("queue_full", "too_late", "expired", "cancelled", "invalid", "draining", "unauthorised")
+        *("queue_full", "too_late", "expired", "cancelled", "invalid", "draining", "unauthorised", "client_limit")
     }
 
 

@@ -1,6 +1,9 @@
 """Metrics and health over plain HTTP, asked by a real client on a real port."""
 
+import contextlib
 import http.client
+import os
+import resource
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.metrics import Metrics
-from serving.probes import MAX_CONNECTIONS, Probes
+from serving.probes import MAX_CONNECTIONS, SPARE_DESCRIPTORS, Probes
 from serving.transport.interface import TransportError
 
 Answer = tuple[int, str, dict[str, str]]
@@ -148,3 +151,22 @@ def test_silent_clients_take_only_so_many_places(start: Callable[[str], int]) ->
             break
         except (http.client.RemoteDisconnected, ConnectionResetError):
             assert time.monotonic() < deadline
+
+
+def test_probes_are_answered_where_no_descriptor_is_left(start: Callable[[str], int]) -> None:
+    """The others take all there are; those that were kept in reserve come back with each answer."""
+    port = start("127.0.0.1:0")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as taken:
+        clients = [taken.enter_context(socket.socket()) for _ in range(3 * SPARE_DESCRIPTORS)]
+        most = max(map(int, os.listdir("/proc/self/fd"))) + 1
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, before[1]))
+        taken.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        with contextlib.suppress(OSError):
+            while True:
+                taken.enter_context(socket.socket())
+        for client in clients:
+            client.settimeout(10)
+            client.connect(("127.0.0.1", port))
+            client.sendall(b"GET /health/live HTTP/1.0\r\n\r\n")
+            assert client.recv(15) == b"HTTP/1.0 200 OK"

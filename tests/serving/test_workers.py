@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from serving.engine.device import CPU
+from serving.engine.device import CPU, CUDA
 from serving.line import Answer, Line
 from serving.metrics import Metrics
 from serving.repository.control import Control
@@ -19,7 +19,7 @@ from serving.repository.disk import LoadError
 from serving.repository.routing import Routing, Wanted
 from serving.repository.version import Prepared
 from serving.statistics import Statistics, Tally
-from serving.worker import COMMIT, PREPARE, STARTED, STATISTICS, Refused
+from serving.worker import COMMIT, METRICS, PREPARE, STARTED, STATISTICS, Refused
 from serving.workers import Workers, merged
 
 
@@ -32,6 +32,22 @@ def counted(requests: int, rows: list[float], queued: int) -> Metrics:
     for count in rows:
         version.rows.observe(count)
     return metrics
+
+
+def test_what_workers_share_is_not_added_and_one_that_is_not_ready_counts() -> None:
+    def one(ready: bool, computing: float) -> list[Metric]:
+        metrics = Metrics()
+        metrics.device("cuda", CUDA)
+        metrics.watch_ready(lambda: ready)
+        gauge = GaugeMetricFamily("triptych_gpu_utilization_ratio", "…", labels=("gpu",))
+        gauge.add_metric(("0",), computing)
+        return [*metrics.instruments.collect(), gauge]
+
+    both = merged([one(True, 0.6), one(False, 0.7)])
+    values = {sample.name: sample.value for metric in both for sample in metric.samples}
+    assert values["triptych_device_info"] == 1
+    assert values["triptych_gpu_utilization_ratio"] == 0.7
+    assert values["triptych_ready"] == 0
 
 
 def test_counts_add_up_and_states_do_not() -> None:
@@ -89,6 +105,31 @@ class FakeWorker:
     def die(self) -> None:
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._theirs.fileno())) as end:
             end.shutdown(socket.SHUT_RDWR)
+
+
+def total(workers: Workers, name: str) -> float:
+    samples = [sample for metric in merged(workers.scrape()) for sample in metric.samples if sample.name == name]
+    return sum(sample.value for sample in samples)
+
+
+def test_what_the_dead_counted_is_not_lost(ended: list[FakeWorker]) -> None:
+    def answer(requests: int) -> dict[str, Any]:
+        return {METRICS: list(counted(requests, [1, 5], 7).instruments.collect())}
+
+    workers, fakes = fleet(answer(3), answer(4))
+    ended += fakes
+    assert total(workers, "triptych_requests_total") == 7
+    for _ in range(2):
+        fakes[0].die()
+        fakes[0].line.wait_until_ended()
+        workers.remove(fakes[0].line)
+    assert total(workers, "triptych_requests_total") == 7
+    assert total(workers, "triptych_batch_rows_count") == 4
+    assert total(workers, "triptych_queue_rows") == 7, "what it had waiting is"
+    fresh = FakeWorker(answer(1))
+    ended.append(fresh)
+    workers.add(fresh.line)
+    assert total(workers, "triptych_requests_total") == 8
 
 
 WANTED = Wanted("models/topic/2", "topic", 2)

@@ -9,7 +9,7 @@ from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc import service_pb2 as pb
 
 from serving.api.call import Call, Routes, Streaming, Unary
-from serving.api.exchange import Backend, Exchange
+from serving.api.exchange import Backend
 from serving.api.fields import LENGTH, VARINT, varint
 from serving.api.inference import about
 from serving.api.inference.asking import Asking, unreadable
@@ -80,7 +80,7 @@ class InferenceService:
 
     def _infer(self, call: Call, message: bytes) -> None:
         asked = self._asking.read(message)
-        exchange = Exchange(self.backend, asked.form, METHOD, call.end)
+        exchange = self.backend.exchange(asked.form, METHOD, call, call.end)
         call.on_cancel = exchange.cancel
         if not exchange.refused(call.deadline):
             self._asking.start(exchange, asked, call.deadline)
@@ -147,7 +147,7 @@ def _answer(handle: Callable[[Any], Any], kind: Any, call: Call, message: bytes)
     except StatusError as error:
         call.fail(error)
     except Exception as error:  # noqa: BLE001 - the caller must be answered, whatever it is
-        call.fail(fault(call.method, error))
+        call.fail(fault(call.method, error, call.ids()))
 
 
 def _manage(handle: Callable[[Call, Any], None], kind: Any, call: Call, message: bytes) -> None:
@@ -159,7 +159,7 @@ def _manage(handle: Callable[[Call, Any], None], kind: Any, call: Call, message:
     except StatusError as error:
         call.fail(error)
     except Exception as error:  # noqa: BLE001 - the caller must be answered, whatever it is
-        call.fail(fault(call.method, error))
+        call.fail(fault(call.method, error, call.ids()))
 
 
 def _end(call: Call, found: Any, response: Callable[[Any], Any]) -> None:
@@ -169,7 +169,7 @@ def _end(call: Call, found: Any, response: Callable[[Any], Any]) -> None:
     try:
         call.reply(response(found).SerializeToString())
     except Exception as error:  # noqa: BLE001 - the caller must be answered, whatever it is
-        call.fail(fault(call.method, error))
+        call.fail(fault(call.method, error, call.ids()))
 
 
 def _not_offered(name: str, call: Call, _: bytes) -> None:

@@ -5,7 +5,9 @@ As with RPCs (`serving.api.call`), a handler never awaits.
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
+from serving import request_id
 from serving.api.rest.errors import HttpError, Reply, error_reply
 from serving.status import StatusError, invalid
 
@@ -16,7 +18,7 @@ TIMEOUT = b"request-timeout-ms"
 class Ask:
     """A request, its body already received."""
 
-    __slots__ = ("_tell", "arrival", "fields", "on_cancel", "path", "reply")
+    __slots__ = ("_request_id", "_tell", "arrival", "fields", "follower", "on_cancel", "path", "reply")
 
     def __init__(self, path: Mapping[str, str], fields: Mapping[bytes, bytes], arrival: float) -> None:
         self.path = path
@@ -29,6 +31,22 @@ class Ask:
         self.on_cancel: Callable[[], None] | None = None
         """Set by a handler; called at most once: when the client is gone before the answer."""
         self._tell: Callable[[], None] | None = None
+        self.follower: Any = None
+        """Whoever traces or logs this request (`serving.following`), where somebody does."""
+
+    @property
+    def request_id(self) -> str:
+        """The client's, or one that is made when first asked for."""
+        try:
+            return self._request_id
+        except AttributeError:
+            given = self.fields.get(request_id.HEADER.encode())
+            self._request_id: str = request_id.accepted(given) or request_id.made()
+        return self._request_id
+
+    def ids(self) -> dict[str, str]:
+        """Under what the log speaks of this request; the first says it alone."""
+        return {"request_id": self.request_id} if self.follower is None else self.follower.ids()
 
     @property
     def deadline(self) -> float:
@@ -53,7 +71,7 @@ class Ask:
         if isinstance(result, bytes):
             result = Reply(result)
         elif not isinstance(result, Reply):
-            result = error_reply(result)
+            result = error_reply(result, self.request_id)
         self.reply = result
         if self._tell is not None:
             self._tell()

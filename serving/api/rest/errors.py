@@ -1,12 +1,16 @@
-"""Errors over HTTP: a status, and `{"error": "..."}`, which is how the Open Inference Protocol has them."""
+"""Errors over HTTP: a status, and `{"error": "..."}`, which is how the Open Inference Protocol has them.
+
+Beside the message stands what gRPC's clients find in `google.rpc.Status` (`serving.details`).
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from serving import details, request_id
 from serving.status import Code, StatusError
 
 Fields = Sequence[tuple[bytes, bytes]]
@@ -35,6 +39,8 @@ STATUSES: Final = {
 }
 """Of each code that is an error."""
 
+_NOTHING: Final[Mapping[str, Any]] = {}
+
 
 class Reply(NamedTuple):
     """An answer."""
@@ -54,19 +60,31 @@ class HttpError(Exception):
         self.fields = fields
 
 
-def error_body(message: str) -> bytes:
+def error_body(message: str, more: Mapping[str, Any] = _NOTHING) -> bytes:
     """The body of an answer that is an error."""
-    return msgspec.json.encode({"error": message})
+    return msgspec.json.encode({"error": message, **more})
 
 
-def error_reply(error: StatusError | HttpError) -> Reply:
-    """The answer that an error is."""
+def error_reply(error: StatusError | HttpError, asked: str) -> Reply:
+    """The answer that an error is, to the request of that id."""
+    named = (request_id.HEADER.encode(), asked.encode())
     if isinstance(error, HttpError):
-        return Reply(error_body(str(error)), error.status, (JSON, *error.fields))
-    fields = [JSON]
+        return Reply(error_body(str(error), {"request_id": asked}), error.status, (JSON, named, *error.fields))
+    fields = [JSON, named]
     if error.code is Code.RESOURCE_EXHAUSTED:
         # Whole seconds (RFC 9110, section 10.2.3).
         fields.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after or 0))))
     if error.reason == "draining":
         fields.append(CLOSE)
-    return Reply(error_body(error.message), STATUSES[error.code], fields)
+    return Reply(error_body(error.message, _more(error, asked)), STATUSES[error.code], fields)
+
+
+def _more(error: StatusError, asked: str) -> dict[str, Any]:
+    more: dict[str, Any] = {"code": error.code.name, "reason": details.reason(error), "request_id": asked}
+    if error.field:
+        more["violations"] = [{"field": error.field, "description": details.description(error)}]
+    if error.resource is not None:
+        more["resource"] = {"type": error.resource.kind, "name": error.resource.name}
+    if error.retry_after is not None:
+        more["retry_after"] = round(error.retry_after, 3)
+    return more

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from serving.api.exchange import Backend, Exchange
+from serving.api.exchange import Backend
 from serving.api.inference import about, parameters
 from serving.api.inference.asking import unknown
 from serving.api.inference.form import InferForm, InferRequest
@@ -113,7 +113,7 @@ class InferenceApi:
     def _infer(self, ask: Ask, body: bytes) -> None:
         name, version = ask.path["model"], ask.path.get("version", "")
         form = self._form(name)
-        exchange = Exchange(self._backend, form, METHOD, ask.end)
+        exchange = self._backend.exchange(form, METHOD, ask, ask.end)
         ask.on_cancel = exchange.cancel
         try:
             deadline = ask.deadline

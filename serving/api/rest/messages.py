@@ -150,7 +150,27 @@ class PredictHousePriceResponse(Struct):
     version: _Answered
 
 
+class Violation(Struct):
+    """What is wrong with a part of a request."""
+
+    field: Annotated[str, Meta(description="Which, such as houses[1].tax_rate.")]
+    description: str
+
+
+class Resource(Struct):
+    """What a request named, and is not there."""
+
+    type: Annotated[str, Meta(description="model or version")]
+    name: str
+
+
 class Error(Struct):
     """Why there is no answer."""
 
     error: str
+    code: Annotated[str, Meta(description="gRPC's name for it, where it has one.")] = ""
+    reason: Annotated[str, Meta(description="Why, in a word that a program may compare.")] = ""
+    request_id: Annotated[str, Meta(description="Under which the server's log speaks of the request.")] = ""
+    violations: list[Violation] = []
+    resource: Resource | None = None
+    retry_after: Annotated[float | None, Meta(description="Seconds after which there should be room again.")] = None

@@ -20,9 +20,12 @@ _REF: Final = "#/components/schemas/{name}"
 
 _ERRORS: Final = {
     "400": "Something is wrong with the request; the message names the field and the instance.",
+    "401": "The server asks for a token (Authorization: Bearer), and this is none, or not valid.",
+    "403": "The token is not for this, or models are managed elsewhere.",
     "404": "There is no such model, version or label.",
     "413": "The body is larger than the server takes.",
-    "429": "The queue is full, or the answer could not be ready in time; Retry-After says in how many seconds to try.",
+    "429": "The queue is full, the answer could not be ready in time, or the client asks more than it may; Retry-After "
+    "says in how many seconds to try.",
     "500": "A fault of the server's.",
     "503": "Nothing was started: the server is going, or the model is not loaded.",
     "504": "The answer was not ready in time.",

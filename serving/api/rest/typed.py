@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from protos.prediction.v1 import prediction_pb2 as pb
-from serving.api.exchange import Backend, Exchange
+from serving.api.exchange import Backend
 from serving.api.rest import messages
 from serving.api.rest.ask import Ask, Handler
 from serving.api.rest.reading import read
@@ -162,7 +162,7 @@ class TypedApi:
         backend = self._backend
 
         def predict(ask: Ask, body: bytes) -> None:
-            exchange = Exchange(backend, form, form.method, ask.end)
+            exchange = backend.exchange(form, form.method, ask, ask.end)
             ask.on_cancel = exchange.cancel
             try:
                 deadline = ask.deadline

@@ -15,6 +15,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from serving.api.peer import certified, named
 from serving.api.rest.endpoint import ON_DISCONNECT
 from serving.api.rest.errors import error_body
 from serving.transport.http.limits import Limits
@@ -72,6 +73,8 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for a request, but not for ever."""
         super().connection_made(cast("asyncio.Transport", transport))
+        if self.client is not None and (identity := certified(transport.get_extra_info("peercert"))):
+            self.client = (named(self.client[0], identity), self.client[1])
         if len(self.connections) > self._limits.max_connections:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; try again later, or another server")
         else:

@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from serving.transport.address import BACKLOG, listen
 from serving.transport.http.limits import Limits
-from serving.transport.tls import Tls
+from serving.transport.live import LiveTls
 
 if TYPE_CHECKING:
     from serving.transport.http.connection import Connection
 
 log = logging.getLogger(__name__)
-
-ALPN = "http/1.1"
-"""What HTTP/1.1 over TLS is called in the handshake (RFC 7301, section 6)."""
 
 ACCEPT_TURNS = 8
 
@@ -28,18 +25,12 @@ DATE_SECONDS = 1.0
 class HttpTransport:
     """Serves an ASGI application over HTTP/1.1, on the event loop that it is started on."""
 
-    def __init__(self, tls: Tls | None = None, limits: Limits | None = None) -> None:
-        """The application bounds bodies itself.
-
-        Raises:
-            TlsError: its files can't be used.
-        """
+    def __init__(self, tls: LiveTls | None = None, limits: Limits | None = None) -> None:
+        """The application bounds bodies itself."""
         self.limits = limits or Limits()
         self.stopping = False
         """Every answer is its connection's last."""
-        self._tls = None if tls is None else tls.context()
-        if self._tls is not None:
-            self._tls.set_alpn_protocols([ALPN])
+        self._tls = None if tls is None else tls.http_context()
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()

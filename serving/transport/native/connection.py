@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from serving.api.call import Routes, Unary, unimplemented
-from serving.status import StatusError
+from serving.api.call import ANY, Routes, Streaming, Unary, not_offered
 from serving.transport.native import frames, wire
 from serving.transport.native.control import AnyStream, Control
 from serving.transport.native.fields import FieldDecoder, Fields
@@ -24,6 +23,7 @@ class Connection(Control):
     def __init__(self, server: "NativeTransport", routes: Routes, limits: Limits) -> None:
         super().__init__(server, limits)
         self._routes = routes
+        self._unknown = routes.get(ANY) or Streaming(not_offered)
         self._fields = FieldDecoder()
         self._last_fields: Fields | None = None
         self._last_head = Head("", (), b"", 0, "")
@@ -152,10 +152,7 @@ class Connection(Control):
             self.write(wire.http_error(number, head.http_status, head.message))
             self._stop_sending(flags, number)
             return
-        route = self._routes.get(head.path)
-        if route is None:
-            self._refuse(flags, number, unimplemented(head.path))
-            return
+        route = self._routes.get(head.path) or self._unknown
         stream: AnyStream
         if isinstance(route, Unary):
             unary = UnaryStream if head.plain else MeasuredUnaryStream
@@ -193,10 +190,6 @@ class Connection(Control):
             self._drop(stream)
 
     # The rest.
-
-    def _refuse(self, flags: int, number: int, error: StatusError) -> None:
-        self.write(wire.trailers(number, error, only=True))
-        self._stop_sending(flags, number)
 
     def _stop_sending(self, flags: int, number: int) -> None:
         """The client may stop sending what nobody reads (section 8.1)."""

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from serving.transport.interface import AGE_GRACE_SECONDS
+from serving.transport.interface import AGE_GRACE_SECONDS, MAX_CONNECTIONS
 from serving.transport.tls import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS
 
 
@@ -52,6 +52,8 @@ class Limits:
     """Unsent bytes beyond which no more is read from a peer that does not read either."""
     stall_timeout: float = 30.0
     """Seconds for which a peer may leave them unread before its connection is cut."""
+    max_connections: int = MAX_CONNECTIONS
+    """Of all clients together: one more is told to go at once, with ENHANCE_YOUR_CALM."""
     max_age: float = math.inf
     """Seconds, give or take a tenth, after which a connection is asked to go, so that its calls spread over servers
     again (gRFC A9)."""

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
+from serving.api.peer import certified, located
 from serving.transport.native import frames
 from serving.transport.native.fields import MAX_LIST_BYTES
 from serving.transport.native.frames import (
@@ -95,6 +96,11 @@ class Link(asyncio.Protocol, ABC):
         self._begin(cast("asyncio.Transport", transport))
         self._transport.set_write_buffer_limits(high=limits.write_buffer_bytes)
         self._hello()
+        if len(self._server.connections) > limits.max_connections:
+            self._server.crowded(self.peer)
+            self.write(frames.goaway(0, ErrorCode.ENHANCE_YOUR_CALM, b"too many connections"))
+            self._close()
+            return
         self._timer = self._loop.call_later(limits.preface_timeout, self._cut, "it sent no HTTP/2 preface in time")
         if limits.max_age < float("inf"):
             self._age = self._loop.call_later(self._server.lifetime(), self._grow_old)
@@ -237,7 +243,7 @@ class Link(asyncio.Protocol, ABC):
     def _begin(self, transport: asyncio.Transport) -> None:
         """Be one of the server's connections."""
         self._transport = transport
-        self.peer = _peer_name(transport)
+        self.peer = _peer(transport)
         self._server.connections.add(self)
 
     def _hello(self) -> None:
@@ -313,10 +319,8 @@ class Link(asyncio.Protocol, ABC):
         self._transport.abort()
 
 
-def _peer_name(transport: asyncio.BaseTransport) -> str:
-    """As gRPC writes it: `ipv4:192.0.2.1:5000`."""
+def _peer(transport: asyncio.BaseTransport) -> str:
     name = transport.get_extra_info("peername")
     if not isinstance(name, tuple):
         return "unix:"
-    host, port = name[0], name[1]
-    return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
+    return located(name[0], name[1], certified(transport.get_extra_info("peercert")))

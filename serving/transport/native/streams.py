@@ -83,7 +83,7 @@ class UnaryStream(Flow, Call):
         try:
             self.handle(self, message)
         except Exception as error:  # noqa: BLE001 - the caller must be answered, whatever it is
-            self.fail(fault(self.method, error))
+            self.fail(fault(self.method, error, self.ids()))
 
     def unhold(self) -> None:
         assert self.buffer is not None  # noqa: S101 - that is where the message waits
@@ -113,7 +113,7 @@ class UnaryStream(Flow, Call):
     def fail(self, error: StatusError) -> None:
         if not self.ended:
             self.ended = True
-            self.connection.write(wire.trailers(self.id, error, only=True))
+            self.connection.write(wire.trailers(self.id, error, only=True, request_id=self.request_id))
             self.connection.finished(self)
 
 
@@ -156,7 +156,7 @@ class MessageStream(Flow, Stream):
         try:
             self.receiver = opener(self)
         except Exception as error:  # noqa: BLE001 - the caller must be answered, whatever it is
-            self.finish(fault(self.method, error))
+            self.finish(fault(self.method, error, self.ids()))
 
     def data(self, payload: bytes, end: int) -> None:
         """A DATA frame's payload, and whether the client's side ends with it."""
@@ -189,7 +189,7 @@ class MessageStream(Flow, Stream):
             self.finish(error)
             return
         except Exception as error:  # noqa: BLE001 - the caller must be answered, whatever it is
-            self.finish(fault(self.method, error))
+            self.finish(fault(self.method, error, self.ids()))
             return
         if self.receiving and not self.ended and not self._held() and self.credit < DEFAULT_WINDOW // 2:
             self.connection.budget.replenish(self)
@@ -231,7 +231,8 @@ class MessageStream(Flow, Stream):
         if not self._opened and error is None:
             self._opened = True
             self.connection.write(wire.headers(self.id))
-        self._send(None, wire.trailers(self.id, error, only=not self._opened))
+        request_id = "" if error is None else self.request_id
+        self._send(None, wire.trailers(self.id, error, only=not self._opened, request_id=request_id))
 
     def _over(self) -> None:
         # Whatever the handler holds for the stream, it need not any more.

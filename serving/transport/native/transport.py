@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import random
 import socket
 from collections.abc import Callable
@@ -9,13 +10,13 @@ from typing import Any
 
 from serving.api.call import Routes
 from serving.transport.address import BACKLOG, listen
+from serving.transport.live import LiveTls
 from serving.transport.native.connection import Connection
 from serving.transport.native.frames import PeerError
 from serving.transport.native.limits import Limits
 from serving.transport.native.link import Link
 from serving.transport.native.secure import SecureConnection
 from serving.transport.native.turn import Turn
-from serving.transport.tls import Tls
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +26,17 @@ AGE_JITTER = 0.1
 """Of a connection's age: those that came together must not all go, and come again, together."""
 
 
+QUIET_SECONDS = 10.0
+"""Between two lines of the log about too many connections."""
+
+
 class NativeTransport:
     """Serves routes over connections of its own."""
 
     serves_to_the_last = True
     settle_turns = 0  # what came at once is handed over at once
 
-    def __init__(self, limits: Limits, tls: Tls | None = None, chance: Callable[[], float] = random.random) -> None:
+    def __init__(self, limits: Limits, tls: LiveTls | None = None, chance: Callable[[], float] = random.random) -> None:
         self.loop = asyncio.get_running_loop()
         self.turn = Turn(self.loop)
         self.connections: set[Link] = set()
@@ -43,6 +48,8 @@ class NativeTransport:
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._empty = asyncio.Event()
+        self._turned_away = 0
+        self._quiet_until = -math.inf
 
     def bind(self, address: str) -> int:
         """See `Transport.bind`."""
@@ -102,6 +109,16 @@ class NativeTransport:
     def lifetime(self) -> float:
         """Seconds after which a connection that was just made is old."""
         return self._limits.max_age * (1 - AGE_JITTER + 2 * AGE_JITTER * self._chance())
+
+    def crowded(self, peer: str) -> None:
+        """A connection is one too many; said now and then, as there may be many."""
+        self._turned_away += 1
+        now = self.loop.time()
+        if now >= self._quiet_until:
+            self._quiet_until = now + QUIET_SECONDS
+            about = {"peer": peer, "connections": len(self.connections) - 1, "refused": self._turned_away}
+            log.warning("too many connections", extra=about)
+            self._turned_away = 0
 
     def connection_gone(self) -> None:
         """One fewer."""

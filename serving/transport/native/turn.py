@@ -6,9 +6,14 @@ meanwhile, and hardly anything would be answered although nobody is idle.
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from typing import Final, Protocol
+
+from serving import redaction
+
+log = logging.getLogger(__name__)
 
 TURN_SECONDS: Final = 0.001
 """For which connections may take frames in one turn of the loop."""
@@ -19,6 +24,9 @@ class Waiting(Protocol):
 
     def go_on(self) -> None:
         """Take what came meanwhile; ask for another turn if that is too much."""
+
+    def abort(self) -> None:
+        """Drop the connection and all its calls."""
 
 
 class Turn:
@@ -50,4 +58,10 @@ class Turn:
         for _ in range(len(waiting)):
             if not self.has_time(time.monotonic()):
                 return
-            waiting.popleft().go_on()
+            connection = waiting.popleft()
+            try:
+                connection.go_on()
+            except Exception as error:
+                # As asyncio does where data is received: of a message that found no memory, say, a part is lost.
+                log.error("fault", exc_info=redaction.exc_info(error), extra={"where": "a connection"})
+                connection.abort()

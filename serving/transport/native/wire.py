@@ -6,10 +6,12 @@ every time, on every connection, and only the stream's number is filled in.
 
 import math
 import zlib
+from base64 import b64encode
 from struct import Struct
 from typing import Final
 from urllib.parse import quote_from_bytes
 
+from serving import details
 from serving.status import Code, StatusError
 from serving.transport.native.frames import DATA, END_HEADERS, END_STREAM, HEADERS, frame
 
@@ -39,6 +41,7 @@ def _string(data: bytes) -> bytes:
 
 
 _HEAD: Final = _STATUS_200 + _CONTENT_TYPE
+_DETAILS: Final = details.KEY.encode()
 _TRAILERS_OK: Final = _literal(b"grpc-status", b"0")
 
 _REPLY: Final = Struct(f">5sL{len(_HEAD)}sHBBBLBL")
@@ -68,7 +71,7 @@ def message_prefix(message: bytes) -> bytes:
     return b"\x00" + len(message).to_bytes(4)
 
 
-def trailers(stream: int, error: StatusError | None, *, only: bool) -> bytes:
+def trailers(stream: int, error: StatusError | None, *, only: bool, request_id: str = "") -> bytes:
     """The end of a response; with `only`, all there is of it (Trailers-Only)."""
     if error is None:
         block = _TRAILERS_OK
@@ -78,6 +81,8 @@ def trailers(stream: int, error: StatusError | None, *, only: bool) -> bytes:
             block += _literal(b"grpc-message", _percent_encode(error.message))
         if error.retry_after is not None:
             block += _literal(b"grpc-retry-pushback-ms", b"%d" % math.ceil(error.retry_after * 1e3))
+        # Binary values are base64 without padding ("gRPC over HTTP/2", Custom-Metadata).
+        block += _literal(_DETAILS, b64encode(details.encode(error, request_id)).rstrip(b"="))
     return frame(HEADERS, END_HEADERS | END_STREAM, stream, (_HEAD if only else b"") + block)
 
 
@@ -88,17 +93,14 @@ def http_error(stream: int, status: int, message: str) -> bytes:
     return frame(HEADERS, END_HEADERS | END_STREAM, stream, block)
 
 
-_MAX_MESSAGE: Final = 4096
-"""Bytes of a status message: clients bound the trailers that they take."""
-
 _SAFE: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
 
 def _percent_encode(message: str) -> bytes:
     """Status-Message of "gRPC over HTTP/2": UTF-8, all but printable ASCII and the per cent sign encoded."""
     if message.isascii() and message.isprintable() and "%" not in message:
-        return message[:_MAX_MESSAGE].encode()
-    return quote_from_bytes(message.encode("utf-8", "replace")[:_MAX_MESSAGE], safe=_SAFE).encode("ascii")
+        return message.encode()
+    return quote_from_bytes(message.encode("utf-8", "replace"), safe=_SAFE).encode("ascii")
 
 
 def decompress(message: bytes, limit: int) -> bytes | None:

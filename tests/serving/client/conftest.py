@@ -67,12 +67,18 @@ class ScriptedServer:
         self._server.stop(None).wait()
         self._executor.shutdown()
 
-    def fail(self, code: grpc.StatusCode, message: str = "scripted", pushback_ms: str | None = None) -> None:
+    def fail(
+        self,
+        code: grpc.StatusCode,
+        message: str = "scripted",
+        pushback_ms: str | None = None,
+        details: bytes | None = None,
+    ) -> None:
         """Answer the next call with this status."""
+        trailers = (("grpc-retry-pushback-ms", pushback_ms), ("grpc-status-details-bin", details))
 
         def misbehave(context: Any) -> None:
-            if pushback_ms is not None:
-                context.set_trailing_metadata((("grpc-retry-pushback-ms", pushback_ms),))
+            context.set_trailing_metadata(tuple((key, value) for key, value in trailers if value is not None))
             context.abort(code, message)
 
         self._misbehaviours.append(misbehave)

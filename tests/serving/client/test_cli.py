@@ -109,6 +109,15 @@ def test_tls(start_server: Any, triptych: Cli, certificates: Certificates) -> No
     assert (code, out, err) == (1, "", "triptych: /nowhere: No such file or directory\n")
 
 
+def test_a_token_from_a_file(server: Any, triptych: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("secret\n")
+    assert triptych("predict", "sentiment", "x", "--token-file", str(file))[0] == 0
+    assert server.calls[-1].metadata["authorization"] == "Bearer secret"
+    code, out, err = triptych("models", "--token-file", str(tmp_path / "missing"))
+    assert (code, out, err) == (1, "", f"triptych: {tmp_path / 'missing'}: No such file or directory\n")
+
+
 def test_topic(server: Any, triptych: Cli) -> None:
     code, out, err = triptych("predict", "topic", "Net profit rose.", "--top-k", "2")
     assert (code, err) == (0, "")

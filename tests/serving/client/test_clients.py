@@ -13,6 +13,7 @@ import grpc
 import pytest
 
 from protos.prediction.v1 import prediction_pb2 as pb
+from serving import details
 from serving.client import (
     AsyncPredictionClient,
     House,
@@ -25,8 +26,10 @@ from serving.client import (
     Tls,
     TopicPrediction,
     TopicScore,
+    Violation,
 )
 from serving.client.channel import target
+from serving.status import invalid
 from tests.serving.certificates import Certificates
 
 Connect = Callable[..., AbstractAsyncContextManager[Any]]
@@ -209,6 +212,25 @@ async def test_pushback(server: Any, connect: Connect, pushback: str, seconds: f
     assert (str(copy), copy.retry_after) == ("RESOURCE_EXHAUSTED: queue full", seconds)
 
 
+async def test_details(server: Any, connect: Connect) -> None:
+    error = invalid("reviews[1]: too long")
+    server.fail(grpc.StatusCode.INVALID_ARGUMENT, error.message, details=details.encode(error, "mine"))
+    async with connect(server.address) as client:
+        with pytest.raises(PredictionError) as caught:
+            await client.predict_sentiment("x")
+    for each in (caught.value, pickle.loads(pickle.dumps(caught.value))):
+        assert (each.reason, each.request_id) == ("INVALID", "mine")
+        assert each.violations == (Violation("reviews[1]", "too long"),)
+
+
+async def test_details_that_are_none(server: Any, connect: Connect) -> None:
+    server.fail(grpc.StatusCode.INVALID_ARGUMENT, "why", details=b"\xff")
+    async with connect(server.address) as client:
+        with pytest.raises(PredictionError, match="why") as caught:
+            await client.predict_sentiment("x")
+    assert (caught.value.reason, caught.value.request_id, caught.value.violations) == ("", "", ())
+
+
 async def test_unavailable_is_retried(server: Any, connect: Connect) -> None:
     server.fail(grpc.StatusCode.UNAVAILABLE)
     server.fail(grpc.StatusCode.UNAVAILABLE)
@@ -305,6 +327,25 @@ async def test_metadata(server: Any, connect: Connect) -> None:
         await client.predict_sentiment("x")
         await client.is_ready()
     assert [call.metadata["authorization"] for call in server.calls] == ["Bearer x"] * 2
+
+
+async def test_a_token_is_shown_with_every_call_and_may_be_another_each_time(server: Any, connect: Connect) -> None:
+    tokens = iter(["second", "third"])
+    for token in ("first", lambda: next(tokens)):
+        async with connect(server.address, metadata=[("x-note", "y")], token=token) as client:
+            await client.predict_sentiment("x")
+            if callable(token):
+                await client.is_ready()
+    shown = [(call.metadata["authorization"], call.metadata["x-note"]) for call in server.calls]
+    assert shown == [("Bearer first", "y"), ("Bearer second", "y"), ("Bearer third", "y")]
+
+
+@pytest.mark.parametrize("token", ["", "a b", "secret\n", "sécret"])
+async def test_what_is_no_token_is_not_repeated(server: Any, connect: Connect, token: str) -> None:
+    async with connect(server.address, token=token) as client:
+        with pytest.raises(ValueError, match=r"^a token is printable ASCII, without spaces$"):
+            await client.predict_sentiment("x")
+    assert not server.calls
 
 
 def trusted(certificates: Certificates, *, ask: bool = False) -> grpc.ServerCredentials:

@@ -11,11 +11,13 @@ import pytest
 import pytest_asyncio
 from onnx import TensorProto
 
+from serving import redaction
 from serving.engine.batcher import Batch, Execution, Limits
 from serving.engine.cost import CostModel
 from serving.engine.device import CPU, Device
-from serving.engine.engine import INLINE_SECONDS, Engine, Runner, alone
+from serving.engine.engine import FAILURES, INLINE_SECONDS, Engine, Runner, alone
 from serving.engine.request import Outputs, Request
+from serving.engine.runs import Runs
 from serving.engine.session import Session
 from serving.package.manifest import InputSpec, OutputSpec
 from serving.status import Code, StatusError
@@ -60,11 +62,11 @@ class TracedSession(Session):
         self.go = threading.Event()
         self.go.set()
 
-    def run(self, outputs: list[str], feed: Any) -> Outputs:
+    def run(self, outputs: list[str], feed: Any, options: Any = None) -> Outputs:
         self.threads.append(threading.current_thread())
         if threading.current_thread() is not threading.main_thread():
             assert self.go.wait(30)
-        return super().run(outputs, feed)
+        return super().run(outputs, feed, options)
 
 
 class Desk:
@@ -81,11 +83,11 @@ class Desk:
         self.session = TracedSession(model)
         # Not through verified load: these graphs are to fail while serving.
         self.runner = Runner(manifest(**fields), self.session)
-        self.diary = Diary()
+        self.diary, self.runs = Diary(), Runs()
         cost = CostModel()
         cost.observe(4 * self.width, seconds)
         loop = asyncio.get_running_loop()
-        self.engine = Engine(self.runner, limits or Limits(8, 64), self.diary, loop, cost)
+        self.engine = Engine(self.runner, limits or Limits(8, 64), self.diary, loop, cost, self.runs)
 
     def ask(self, *rows: float, **options: Any) -> "asyncio.Future[Outputs | StatusError]":
         """Submit rows, each filled with one number."""
@@ -192,7 +194,64 @@ async def test_the_batch_mates_of_a_failing_row_are_answered(seconds: float) -> 
     await desk.engine.close()
 
 
-async def test_outputs_that_lost_a_row_are_never_handed_out(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_session_is_doubted_after_failures_in_a_row() -> None:
+    desk = Desk(DROPS_ZEROS)
+    doubts: list[bool] = []
+    desk.engine.doubted = lambda: doubts.append(True)
+    for row in (0, 0, 1, 0, 0):
+        await desk.ask(row)
+    assert not doubts, "one that went well lies between"
+    await desk.ask(0)
+    assert doubts == [True]
+    await desk.engine.close()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[ONNXRuntimeError] : 6 : std::bad_alloc")])
+async def test_want_of_memory_is_not_for_ever(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    desk = Desk()
+    doubts: list[bool] = []
+    desk.engine.doubted = lambda: doubts.append(True)
+    with monkeypatch.context() as patch:
+
+        def run(*_: Any) -> Outputs:
+            raise error
+
+        patch.setattr(desk.session, "run", run)
+        for _ in range(2 * FAILURES):
+            found = await desk.ask(1)
+            assert isinstance(found, StatusError)
+            assert found.code is Code.RESOURCE_EXHAUSTED
+    assert column(await desk.ask(1)) == [2]
+    assert not doubts
+    await desk.engine.close()
+
+
+async def test_what_is_under_way_is_seen_and_can_be_ended() -> None:
+    desk = Desk(seconds=1.0)
+    doubts: list[bool] = []
+    desk.engine.doubted = lambda: doubts.append(True)
+    for _ in range(FAILURES):
+        desk.session.go.clear()
+        answer = desk.ask(1)
+        async with asyncio.timeout(30):
+            while not desk.runs.under_way:  # noqa: ASYNC110 - it begins on a thread
+                await asyncio.sleep(0)
+        [run] = desk.runs.under_way
+        assert run.name == "double version 1"
+        run.end()
+        desk.session.go.set()
+        found = await answer
+        assert isinstance(found, StatusError)
+        assert found.code is Code.INTERNAL
+        assert not desk.runs.under_way
+    assert not doubts, "it was ended, and may be sound"
+    await desk.engine.close()
+
+
+async def test_outputs_that_lost_a_row_are_never_handed_out(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redaction, "_shows", True)
     desk = Desk(DROPS_ZEROS)
     answers = [desk.ask(1), desk.ask(0), desk.ask(3)]
     assert column(await answers[0]) == [1]

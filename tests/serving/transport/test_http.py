@@ -25,7 +25,7 @@ from serving.transport.interface import TransportError
 from serving.transport.tls import Tls
 from tests.serving import packages
 from tests.serving.api.desk import Desk, open_desk
-from tests.serving.certificates import Certificates
+from tests.serving.certificates import Certificates, live
 
 LIMITS = Limits(settle_seconds=0.1)
 SOON = 0.2
@@ -160,7 +160,7 @@ class Rig:
 
 @asynccontextmanager
 async def serving(limits: Limits = LIMITS, app: Any = None, tls: Tls | None = None) -> AsyncIterator[Rig]:
-    transport = HttpTransport(tls, limits)
+    transport = HttpTransport(None if tls is None else live(tls), limits)
     port = transport.bind("127.0.0.1:0")
     rig = Rig(transport, port, app or App())
     await transport.start(rig.app)

@@ -22,7 +22,8 @@ class Answer(NamedTuple):
     def error(self) -> str:
         """The message, of an answer that is an error and nothing else."""
         assert self.fields["content-type"] == "application/json"
-        assert list(self.json) == ["error"]
+        assert next(iter(self.json)) == "error"
+        assert self.fields["x-request-id"] == self.json["request_id"]
         message: str = self.json["error"]
         return message
 

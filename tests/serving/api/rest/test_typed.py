@@ -232,9 +232,35 @@ async def test_a_fault_is_answered_with_its_number(
     monkeypatch.setattr(desk.models, "resolve", fail)
     answer = await client.post("/v1/house-price", {"houses": [{}]})
     assert answer.status == 500
-    assert answer.error.startswith("a fault of the server; its log has the details under fault=")
+    assert answer.error.startswith("a fault of the server; its log has the details under request_id=")
+    assert answer.error.endswith(answer.fields["x-request-id"])
     assert "a fault of ours" in caplog.text
     assert "a fault of ours" not in answer.error
+
+
+async def test_an_error_says_for_programs_what_is_wrong(client: Client) -> None:
+    answer = await client.post("/v1/house-price", {"houses": [{}, {"rooms": "six"}]})
+    assert answer.json == {
+        "error": answer.error,
+        "code": "INVALID_ARGUMENT",
+        "reason": "INVALID",
+        "request_id": answer.fields["x-request-id"],
+        "violations": [{"field": "houses[1].rooms", "description": "expected `float | null`, got `str`"}],
+    }
+    missing = (await client.post("/v1/house-price", {"houses": [{}], "version": "7"})).json
+    assert (missing["reason"], missing["resource"]) == (
+        "VERSION_NOT_FOUND",
+        {"type": "version", "name": "house_price/7"},
+    )
+
+
+@pytest.mark.parametrize(("given", "kept"), [("mine", True), ("not mine", False)])
+async def test_the_request_id_is_echoed(client: Client, given: str, *, kept: bool) -> None:
+    for body, status in (({"houses": [{}]}, 200), ({"houses": []}, 400)):
+        answer = await client.post("/v1/house-price", body, x_request_id=given)
+        assert answer.status == status
+        assert (answer.fields["x-request-id"] == given) == kept
+    assert "x-request-id" not in (await client.post("/v1/house-price", {"houses": [{}]})).fields
 
 
 async def test_every_error_has_a_status() -> None:
@@ -249,9 +275,9 @@ async def test_every_error_has_a_status() -> None:
         Code.UNIMPLEMENTED: 501,
         Code.INTERNAL: 500,
     }
-    assert {code: error_reply(StatusError(code, "")).status for code in wanted} == wanted
+    assert {code: error_reply(StatusError(code, ""), "it").status for code in wanted} == wanted
     for seconds, field in ((None, b"1"), (0.01, b"1"), (1.0, b"1"), (1.01, b"2")):
-        reply = error_reply(StatusError(Code.RESOURCE_EXHAUSTED, "", retry_after=seconds))
+        reply = error_reply(StatusError(Code.RESOURCE_EXHAUSTED, "", retry_after=seconds), "it")
         assert dict(reply.fields)[b"retry-after"] == field
 
 

@@ -7,13 +7,16 @@ import time
 import grpc
 import grpc.aio
 import pytest
+from google.rpc import error_details_pb2 as details
+from grpc_status import rpc_status
 
-from serving.status import Code, StatusError
+from serving.status import Code, Resource, StatusError, invalid
 from tests.serving.transport.both.rig import (
     MAX_MESSAGE,
     Rig,
     error_of,
     everything,
+    stream,
     unary,
 )
 
@@ -67,6 +70,46 @@ async def test_a_refusal_tells_when_to_try_again(channel: grpc.aio.Channel, seco
     assert error.trailing_metadata()["grpc-retry-pushback-ms"] == pushback
 
 
+@pytest.mark.parametrize(("given", "kept"), [("mine", True), ("not mine", False), (None, False)])
+async def test_an_error_has_details_and_the_id_of_its_request(
+    channel: grpc.aio.Channel, given: str | None, *, kept: bool
+) -> None:
+    metadata = () if given is None else (("x-request-id", given),)
+    call = unary(channel, "Fail", b"8 0.0121", metadata=metadata)
+    await error_of(call)
+    status = await rpc_status.aio.from_call(call)
+    info, request, retry = (found() for found in (details.ErrorInfo, details.RequestInfo, details.RetryInfo))
+    for message, packed in zip((info, details.QuotaFailure(), request, retry), status.details, strict=True):
+        assert packed.Unpack(message)
+    assert (status.code, status.message) == (8, "why:\n100 % · ü")
+    assert info.reason == "RESOURCE_EXHAUSTED"
+    assert (request.request_id == given) == kept
+    assert len(request.request_id) > 3
+    assert retry.retry_delay.ToMilliseconds() == 13
+
+
+async def test_an_error_ends_a_stream_with_the_same_details(rig: Rig, channel: grpc.aio.Channel) -> None:
+    call = stream(channel, "Hold", metadata=(("x-request-id", "mine"),))
+    recorder = await rig.streams.get()
+    recorder.stream.send(b"first")
+    recorder.stream.finish(StatusError(Code.NOT_FOUND, "none", resource=Resource("model", "x")))
+    assert await everything(call) == ([b"first"], grpc.StatusCode.NOT_FOUND)
+    status = await rpc_status.aio.from_call(call)
+    assert [packed.TypeName() for packed in status.details] == [
+        "google.rpc.ErrorInfo",
+        "google.rpc.RequestInfo",
+        "google.rpc.ResourceInfo",
+    ]
+
+
+async def test_the_longest_message_reaches_the_client(rig: Rig, channel: grpc.aio.Channel) -> None:
+    call = unary(channel, "Hold")
+    error = invalid("houses[1].rooms: " + "ü" * 100_000)
+    (await rig.calls.get()).fail(error)
+    assert (await error_of(call)).details() == error.message
+    assert (await rpc_status.aio.from_call(call)).message == error.message
+
+
 async def test_a_late_error_reaches_the_client(rig: Rig, channel: grpc.aio.Channel) -> None:
     call = unary(channel, "Hold")
     (await rig.calls.get()).fail(StatusError(Code.DATA_LOSS, "too bad"))
@@ -82,7 +125,7 @@ async def test_a_fault_is_internal_and_logged_under_its_method(
     assert "private words" not in str(error.details())
     [record] = [vars(record) for record in caplog.records if record.message == "fault"]
     assert record["where"] == "/test.Unary/Break"
-    assert str(error.details()).endswith(f"fault={record['fault']}")
+    assert str(error.details()).endswith(f"request_id={record['request_id']}")
 
 
 @pytest.mark.parametrize("method", ["/test.Unary/Other", "/other.Unary/Echo", "/", "/test.Unary/" + "x" * 5000])

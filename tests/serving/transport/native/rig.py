@@ -12,6 +12,7 @@ from serving.transport.native.limits import Limits
 from serving.transport.native.link import Link
 from serving.transport.native.transport import NativeTransport
 from serving.transport.tls import Tls
+from tests.serving.certificates import live
 from tests.serving.transport.native.client import Client, message
 
 PATIENCE = 20.0
@@ -40,7 +41,7 @@ class Echoing(Receiver):
 
 class Rig:
     def __init__(self, limits: Limits, tls: Tls | None, chance: Callable[[], float]) -> None:
-        self.transport = NativeTransport(limits, tls, chance)
+        self.transport = NativeTransport(limits, None if tls is None else live(tls), chance)
         self.port = self.transport.bind("127.0.0.1:0")
         self.calls: asyncio.Queue[Call] = asyncio.Queue()
         self.streams: list[Echoing] = []

@@ -27,6 +27,9 @@ class Taker:
         if self.wanted:
             self.turn.wait(self)
 
+    def abort(self) -> None:
+        self.diary.append(f"{self.name} is dropped")
+
 
 async def test_a_turn_has_its_time_and_no_more() -> None:
     turn = Turn(asyncio.get_running_loop(), 0.5)
@@ -35,6 +38,21 @@ async def test_a_turn_has_its_time_and_no_more() -> None:
     assert not turn.has_time(10.5)
     await asyncio.sleep(0)
     assert turn.has_time(20.0), "the next one begins when it is asked for"
+
+
+async def test_one_that_fails_is_dropped_and_the_others_go_on() -> None:
+    class Failing(Taker):
+        def go_on(self) -> None:
+            raise MemoryError
+
+    diary: list[str] = []
+    turn = Turn(asyncio.get_running_loop())
+    assert turn.has_time(time.monotonic())
+    for taker in (Failing(turn, "a", 1, diary), Taker(turn, "b", 2, diary)):
+        turn.wait(taker)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert diary == ["a is dropped", "b", "b"]
 
 
 async def test_those_that_wait_take_turns() -> None:

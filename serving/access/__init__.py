@@ -1,0 +1,1 @@
+"""Who may ask what, and how much: tokens, their scopes, and limits for each client."""

@@ -1,0 +1,52 @@
+"""A served version whose batches fail one after the other: its golden examples say whether it is still sound."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from serving.engine.engine import Runner
+from serving.repository import verify
+from serving.repository.disk import LoadError
+
+log = logging.getLogger(__name__)
+
+HOLD_SECONDS = 10.0
+"""After a check that found nothing wrong: callers whose requests can't be computed must not keep it busy."""
+
+
+class Doubt:
+    """Checks one version, on a thread of its own, when its engine asks for it."""
+
+    def __init__(
+        self, runner: Runner, unsound: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`unsound` is called on the thread, with the reason, when the examples are not reproduced."""
+        self._runner = runner
+        self._unsound = unsound
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._again_at = 0.0
+        self._over = False
+
+    def __call__(self) -> None:
+        """Too many batches failed."""
+        with self._lock:
+            if self._over or self._clock() < self._again_at:
+                return
+            self._again_at = self._clock() + HOLD_SECONDS
+        threading.Thread(target=self._check, name="doubt", daemon=True).start()
+
+    def _check(self) -> None:
+        manifest = self._runner.manifest
+        about = {"model": manifest.name, "version": manifest.version}
+        try:
+            verify.reproduce(self._runner)
+        except LoadError as error:
+            with self._lock:
+                if self._over:
+                    return
+                self._over = True
+            self._unsound(str(error))
+        else:
+            log.warning("batches fail, and the golden examples hold: it is what was asked", extra=about)

@@ -1,0 +1,1 @@
+"""Faults that happen: to processes, disks, clocks, memory, devices and clients, while calls are in flight."""

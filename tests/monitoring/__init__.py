@@ -1,0 +1,1 @@
+"""Metrics, dashboard and alerts, held against each other and against a real Prometheus."""
