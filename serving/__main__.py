@@ -47,18 +47,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     """A flag for every setting; those not given stay unset, so that file and environment count."""
-    from serving.config import PREFIX, Settings, descriptions
+    from serving.config import PREFIX, Settings, descriptions, shapes
 
     parser.add_argument("--config", metavar="FILE", help="TOML file of settings")
+    shape = shapes()
     for name, description in descriptions().items():
         default = getattr(Settings(), name)
         flag = f"--{name.replace('_', '-')}"
         if isinstance(default, bool):
-            parser.add_argument(flag, default=argparse.SUPPRESS, nargs="?", const="true", help=description)
+            parser.add_argument(
+                flag, default=argparse.SUPPRESS, nargs="?", const="true", metavar=shape[name], help=description
+            )
         else:
-            metavar = {int: "N", float: "SECONDS"}.get(type(default), "VALUE")
             help_text = f"{description} (default: {'none' if default == '' else default})"
-            parser.add_argument(flag, default=argparse.SUPPRESS, metavar=metavar, help=help_text)
+            parser.add_argument(flag, default=argparse.SUPPRESS, metavar=shape[name], help=help_text)
     parser.epilog = f"Every flag is also an environment variable ({PREFIX}MAX_BATCH_ROWS) and a key of the file."
 
 

@@ -19,11 +19,13 @@ from serving.transport.tls import Tls, TlsError
 
 PREFIX = "TRIPTYCH_"
 
-Address = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):[0-9]{1,5}$", description="HOST:PORT")]
+# A shape is what a value looks like, where that is not seen from its type: `shapes`.
+Address = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):[0-9]{1,5}$", extra={"shape": "HOST:PORT"})]
 OptionalAddress = Annotated[
-    str, Meta(pattern=r"^((\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):[0-9]{1,5})?$", description="HOST:PORT, or nothing")
+    str, Meta(pattern=r"^((\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):[0-9]{1,5})?$", extra={"shape": "HOST:PORT"})
 ]
-Device = Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")]
+Device = Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$", extra={"shape": "auto|cpu|cuda|cuda:I"})]
+File = Annotated[str, Meta(extra={"shape": "FILE"})]
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Seconds = Annotated[float, Meta(ge=0.0, le=1e6)]
 
@@ -35,7 +37,9 @@ class SettingsError(ValueError):
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a server can be told. Every field is a flag, an environment variable and a key of the file."""
 
-    models: Annotated[str, Meta(min_length=1, description="folder of model packages")] = "models"
+    models: Annotated[str, Meta(min_length=1, description="folder of model packages", extra={"shape": "FOLDER"})] = (
+        "models"
+    )
     grpc_address: Annotated[Address, Meta(description="where gRPC listens; port 0 takes a free one")] = "127.0.0.1:8001"
     metrics_address: Annotated[Address, Meta(description="where metrics and plain-HTTP health listen")] = (
         "127.0.0.1:8002"
@@ -49,11 +53,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         float, Meta(ge=0.05, le=1e6), Meta(description="seconds from one look at the models folder to the next")
     ] = 1.0
     load_models: Annotated[
-        str, Meta(description="models served from the start in explicit mode, with commas between; * is all")
+        str,
+        Meta(
+            description="models served from the start in explicit mode, with commas between; * is all",
+            extra={"shape": "NAMES"},
+        ),
     ] = "*"
     versions: Annotated[
         str,
-        Meta(pattern=f"^({VERSIONS})$"),
+        Meta(pattern=f"^({VERSIONS})$", extra={"shape": "all|latest:N"}),
         Meta(description="versions served of a model whose serving.toml says nothing of it: all, or latest:N"),
     ] = "all"
     device: Annotated[Device, Meta(description="auto, cpu, cuda or cuda:I; cuda never falls back")] = "auto"
@@ -61,14 +69,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Literal["native", "grpcio"], Meta(description="how gRPC is spoken: native, or by grpcio's own server")
     ] = "native"
     tls_certificate: Annotated[
-        str, Meta(description="PEM file of the server's certificate and those that lead to its root; without, no TLS")
+        File, Meta(description="PEM file of the server's certificate and those that lead to its root; without, no TLS")
     ] = ""
-    tls_key: Annotated[str, Meta(description="PEM file of its private key")] = ""
+    tls_key: Annotated[File, Meta(description="PEM file of its private key")] = ""
     tls_client_ca: Annotated[
-        str, Meta(description="PEM file of the certificates that clients' own must lead to; without, they need none")
+        File, Meta(description="PEM file of the certificates that clients' own must lead to; without, they need none")
     ] = ""
     tokens: Annotated[
-        str, Meta(description="TOML or JSON file of the tokens that clients must show; without, they need none")
+        File, Meta(description="TOML or JSON file of the tokens that clients must show; without, they need none")
     ] = ""
     management_address: Annotated[
         OptionalAddress,
@@ -79,7 +87,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, Meta(ge=0, le=2**31 - 1), Meta(description="requests in flight of one client, in each process; 0 is any")
     ] = 0
     max_client_rate: Annotated[
-        float, Meta(ge=0.0, le=1e9), Meta(description="requests a second of one client, in each process; 0 is any")
+        float,
+        Meta(ge=0.0, le=1e9, extra={"shape": "NUMBER"}),
+        Meta(description="requests a second of one client, in each process; 0 is any"),
     ] = 0.0
     max_connections: Annotated[Count, Meta(description="connections of the gRPC port, in each process")] = (
         MAX_CONNECTIONS
@@ -107,11 +117,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     strict_load: Annotated[bool, Meta(description="exit where any model version fails to load")] = False
     otlp_endpoint: Annotated[
         str,
-        Meta(pattern=r"^(https?://\S+)?$"),
+        Meta(pattern=r"^(https?://\S+)?$", extra={"shape": "http://HOST:PORT"}),
         Meta(description="URL of the OpenTelemetry collector that traces go to, over gRPC; without, no traces"),
     ] = ""
     trace_sample_ratio: Annotated[
-        float, Meta(ge=0.0, le=1.0), Meta(description="share of the requests traced whose caller does not say")
+        float,
+        Meta(ge=0.0, le=1.0, extra={"shape": "NUMBER"}),
+        Meta(description="share of the requests traced whose caller does not say"),
     ] = 0.01
     log_requests: Annotated[
         Literal["off", "failed", "all"], Meta(description="requests with a line in the log each, without their content")
@@ -162,7 +174,10 @@ def resolve(
     except msgspec.ValidationError as error:
         name = str(error).rpartition("$.")[2].rstrip("`")
         where = f"{source[name]}: {name}={merged[name]!r}: " if name in source else ""
-        raise SettingsError(f"{where}{str(error).partition(' - at ')[0]}") from error
+        words = str(error).partition(" - at ")[0]
+        if words.startswith("Invalid enum value") or "matching regex" in words:
+            words = f"Expected {shapes()[name]}"
+        raise SettingsError(f"{where}{words}") from error
     if settings.workers > 1 and settings.transport != "native":
         raise SettingsError(f"workers={settings.workers} needs transport=native: a socket can be shared only there")
     for name in ("management_address", "management_http_address"):
@@ -218,3 +233,14 @@ def descriptions() -> dict[str, str]:
         name: next(meta.description for meta in reversed(hint.__metadata__) if meta.description)
         for name, hint in hints.items()
     }
+
+
+def shapes() -> dict[str, str]:
+    """What a value of each setting looks like, by name: for the help, and for whoever got one wrong."""
+    plain = {bool: "true|false", int: "N", float: "SECONDS"}
+    found = {}
+    for name, hint in typing.get_type_hints(Settings, include_extras=True).items():
+        said = [meta.extra["shape"] for meta in hint.__metadata__ if meta.extra]
+        choices = "|".join(map(str, typing.get_args(hint.__origin__)))
+        found[name] = said[-1] if said else choices or plain.get(hint.__origin__, "VALUE")
+    return found

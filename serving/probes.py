@@ -21,7 +21,7 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 MAX_CONNECTIONS = 64
 REQUEST_SECONDS = 5.0
-"""In which a client must have said what it wants."""
+"""In which a client must have said what it wants, and taken the answer."""
 SPARE_DESCRIPTORS = 4
 FULL_SECONDS = 0.05
 """Until it is looked again whether there is a file descriptor, where even those are in use."""
@@ -81,6 +81,8 @@ class _Server(ThreadingWSGIServer):
 
     def __init__(self, *arguments: Any) -> None:
         self._spare: list[int] = []
+        self._until: dict[socket.socket, float] = {}
+        """When each connection is cut, whatever its client sends or reads by then."""
         super().__init__(*arguments)
         self._room = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._keep_spare()
@@ -109,6 +111,7 @@ class _Server(ThreadingWSGIServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._room.acquire(blocking=False):
+            self._until[request] = time.monotonic() + REQUEST_SECONDS
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
@@ -117,8 +120,17 @@ class _Server(ThreadingWSGIServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self._until.pop(request, None)
             self._room.release()
             self._keep_spare()
+
+    def service_actions(self) -> None:
+        """Cut who takes too long: called twice a second."""
+        now = time.monotonic()
+        for connection, until in tuple(self._until.items()):
+            if until < now:
+                with contextlib.suppress(OSError):  # it has just ended
+                    connection.shutdown(socket.SHUT_RDWR)
 
     def _keep_spare(self) -> None:
         with contextlib.suppress(OSError):

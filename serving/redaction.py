@@ -4,12 +4,17 @@ Where an exception was raised, and of what kind it is, tells most of what there 
 """
 
 import logging
+import re
 from types import TracebackType
 from typing import Any, Final
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
-_LIBRARIES: Final = ("asyncio", "uvicorn", "grpc")
+_LIBRARIES: Final = ("asyncio", "concurrent", "uvicorn", "grpc")
+
+_LOOP: Final = "asyncio"
+_LOOPS_WORDS: Final = re.compile(r"[^\n(<]*")
+"""Of the event loop's messages: on the rest of their lines stand callbacks and tasks, arguments and errors included."""
 
 _MOST: Final = 8
 """Exceptions of a chain."""
@@ -30,6 +35,8 @@ class Foreign(logging.Filter):
         """Let every record pass."""
         if record.exc_info and record.exc_info[1] is not None and record.name.startswith(_LIBRARIES):
             record.exc_info = exc_info(record.exc_info[1])
+        if record.name == _LOOP and not _shows and (words := _LOOPS_WORDS.match(record.getMessage())) is not None:
+            record.msg, record.args = words[0].rstrip(), ()
         return True
 
 

@@ -61,13 +61,19 @@ class Reloaded(Generic[Made]):
         if changing or found == self._tried:
             return
         self._tried = found
+        problem: Exception | None = None
         try:
-            self.made = self._make()
-        except ValueError as error:
+            made = self._make()
+        except (ValueError, OSError) as error:
+            problem = error
+        if self._print() != found:
+            self._tried = b""  # what was read may be of either: once they have settled, again
+        elif problem is not None:
             # What was made before goes on.
-            log.error("%s not reloaded", self.kind, extra={"reason": str(error)})
+            log.error("%s not reloaded", self.kind, extra={"reason": str(problem)})
             self._told(self.kind, loaded=False)
         else:
+            self.made = made
             log.info("%s reloaded", self.kind)
             self._told(self.kind, loaded=True)
 

@@ -73,9 +73,9 @@ def _gate(settings: Settings, tokens: Reloaded[Tokens] | None, metrics: Metrics)
 def warn(settings: Settings) -> None:
     """Say which doors are open that perhaps should not be."""
     addresses = [settings.grpc_address, settings.http_address]
-    if settings.tokens and settings.tls is None and (exposed := _exposed(addresses)):
-        log.warning("tokens travel in the open: anybody on the way can read and use them", extra={"ports": exposed})
     separate = [each for each in (settings.management_address, settings.management_http_address) if each]
+    if settings.tokens and settings.tls is None and (exposed := _exposed(addresses + separate)):
+        log.warning("tokens travel in the open: anybody on the way can read and use them", extra={"ports": exposed})
     if settings.model_control == "explicit" and not settings.tokens and not settings.tls_client_ca:
         exposed = _exposed(separate or addresses)
         if exposed:

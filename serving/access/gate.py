@@ -92,6 +92,23 @@ class Gate:
             raise client.refusal(wait)
         return Entry(token, client)
 
+    def still(self, token: Token, seen: Tokens | None) -> Tokens:
+        """See that a token is good still with which something was begun that goes on.
+
+        Args:
+            token: that was shown.
+            seen: what this gave the last time; None before.
+
+        Raises:
+            StatusError: UNAUTHENTICATED.
+        """
+        assert self._tokens is not None  # noqa: S101 - or none would have been let in by one
+        tokens = self._tokens()
+        expired = token.expires is not None and token.expires.timestamp() <= self._now()
+        if expired or not (tokens is seen or token in tokens):
+            raise _unknown()
+        return tokens
+
     def refused(self, route: str, error: StatusError, peer: str) -> None:
         """Count a request that was not let in, and say so in the log, now and then."""
         self._count(route, error)
@@ -110,13 +127,17 @@ class Gate:
             raise StatusError(Code.UNAUTHENTICATED, f"this server asks for a token: {_ONE}", reason=UNAUTHORISED)
         token = tokens.find(secret.encode("utf-8", "replace"), self._now())
         if token is None:
-            raise StatusError(Code.UNAUTHENTICATED, "this token is unknown here, or has expired", reason=UNAUTHORISED)
+            raise _unknown()
         if scopes.isdisjoint(token.scopes):
             wanted = " or ".join(sorted(scopes))
             raise StatusError(
                 Code.PERMISSION_DENIED, f"this token has not the scope that this needs: {wanted}", reason=UNAUTHORISED
             )
         return token
+
+
+def _unknown() -> StatusError:
+    return StatusError(Code.UNAUTHENTICATED, "this token is unknown here, or has expired", reason=UNAUTHORISED)
 
 
 def name(peer: str) -> str:

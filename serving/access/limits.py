@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Network, ip_address
-from typing import Final
+from typing import Any, Final
 
 from serving.status import Code, StatusError
 
@@ -48,13 +48,15 @@ class Allowance:
 class Client:
     """One client: what it has in flight, and how much more it may ask for by now."""
 
-    __slots__ = ("_allowance", "_bucket", "_filled", "in_flight")
+    __slots__ = ("_allowance", "_bucket", "_filled", "in_flight", "line")
 
     def __init__(self, allowance: Allowance, now: float) -> None:
         self._allowance = allowance
         self._bucket = allowance.burst
         self._filled = now
         self.in_flight = 0
+        self.line: OrderedDict[Any, None] = OrderedDict()
+        """Its streams that wait for a place, in the order of their coming: only the first looks for one."""
 
     def take(self, now: float) -> float:
         """Begin a request: 0 where it may, else the seconds after which to try again. `release` ends it."""

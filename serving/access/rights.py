@@ -3,16 +3,17 @@
 What is not named here needs `predict`, so that nothing new is open by oversight. Health is: probes have no tokens.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
-from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
 from protos.prediction.v1 import prediction_pb2
 from serving.access.tokens import MANAGE, PREDICT
 from serving.api.call import ANY
+from serving.api.fields import LENGTH, fields
 from serving.api.health import SERVICE as HEALTH
+from serving.api.inference.outline import MAX_FIELDS
 from serving.api.inference.service import SERVICE as INFERENCE
 from serving.api.prediction import SERVICE as PREDICTION
 from serving.api.tasks import TASKS
@@ -27,6 +28,9 @@ Named = Callable[[bytes], str | None]
 LOAD: Final = "RepositoryModelLoad"
 UNLOAD: Final = "RepositoryModelUnload"
 INDEX: Final = "RepositoryIndex"
+
+_GROUPS: Final = (3, 4)
+"""Wire types of a group's ends."""
 
 _OPEN: Final = {
     ANY,  # it answers nothing
@@ -92,22 +96,43 @@ def _always(model: str) -> Named:
     return lambda _: model
 
 
-def _parsed(kind: Any, message: bytes) -> Any:
-    try:
-        return kind.FromString(message)
-    except DecodeError as error:
-        raise invalid(f"the message can't be read as {kind.DESCRIPTOR.full_name}") from error
+def _last(message: bytes, tags: Collection[int]) -> dict[int, bytes]:
+    """What stands in each of these fields: the last counts, and they are in the order of that.
+
+    Parsed it is only behind the gate, where it is known how much there may be of it (`serving.api.inference.outline`,
+    `serving.api.instances`); what no parser takes is refused there, too, whatever it names here.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT, for what might be read in another way there: no request has groups.
+    """
+    found: dict[int, bytes] = {}
+    for count, (tag, start, stop) in enumerate(fields(message, 0, len(message))):
+        if count == MAX_FIELDS or tag & 7 in _GROUPS:
+            raise invalid(f"the message has groups, or more than {MAX_FIELDS} fields")
+        if tag in tags:
+            found.pop(tag, None)
+            found[tag] = message[start:stop]
+    return found
+
+
+def _tag(kind: Any, field: str) -> int:
+    return int(kind.DESCRIPTOR.fields_by_name[field].number << 3 | LENGTH)
+
+
+_TASKS: Final = {_tag(prediction_pb2.PredictStreamRequest, task.model): task.model for task in TASKS}
 
 
 def _streamed(message: bytes) -> str | None:
-    name: str | None = _parsed(prediction_pb2.PredictStreamRequest, message).WhichOneof("request")
-    return name
+    found = _last(message, _TASKS)
+    return _TASKS[next(reversed(found))] if found else None
 
 
-def _field(kind: Any, *fields: str) -> Named:
+def _field(kind: Any, *names: str) -> Named:
+    tags = [_tag(kind, name) for name in names]
+
     def read(message: bytes) -> str | None:
-        request = _parsed(kind, message)
-        return next((str(value) for field in fields if (value := getattr(request, field))), "")
+        found = _last(message, tags)
+        return next((name.decode("utf-8", "replace") for tag in tags if (name := found.get(tag))), "")
 
     return read
 

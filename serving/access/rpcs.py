@@ -1,5 +1,6 @@
 """The gate before RPCs: routes that let in only who may ask, and only as much as they may."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -8,6 +9,7 @@ from serving.access import rights
 from serving.access.gate import Entry, Gate
 from serving.access.limits import Client
 from serving.access.rights import Named, Scopes
+from serving.access.tokens import Token, Tokens
 from serving.api import watched
 from serving.api.call import Call, Metadata, Nobody, Receiver, Routes, Stream, Streaming, Unary
 from serving.api.watched import WatchedCall, WatchedStream
@@ -85,25 +87,31 @@ def _open(gate: Gate, scopes: Scopes, named: Named, later: Later, route: Streami
     else:
         stream = receiver = paced = _Paced(stream, entry.client, gate.clock, later)
         paced.receiver = watched.opened(route, paced)
-    if entry.token is not None and entry.token.models is not None:
-        receiver = _Choosy(receiver, stream, entry, gate, named)
+    if entry.token is not None:
+        receiver = _Checked(receiver, stream, entry, entry.token, gate, named)
     return receiver
 
 
-class _Choosy(Receiver):
-    """Ends a stream with the first message that is about a model which its token is not for."""
+class _Checked(Receiver):
+    """Ends a stream with the first message that comes when its token is good no more, or for which it is not."""
 
-    def __init__(self, receiver: Receiver, stream: Stream, entry: Entry, gate: Gate, named: Named) -> None:
+    def __init__(
+        self, receiver: Receiver, stream: Stream, entry: Entry, token: Token, gate: Gate, named: Named
+    ) -> None:
         self._receiver: Receiver = receiver
         self._stream = stream
         self._entry = entry
+        self._token = token
+        self._seen: Tokens | None = None
         self._gate = gate
         self._named = named
 
     def message(self, message: bytes) -> None:
         """Pass it on if it may be."""
         try:
-            self._entry.check(self._named(message))
+            self._seen = self._gate.still(self._token, self._seen)
+            if self._token.models is not None:
+                self._entry.check(self._named(message))
         except StatusError as error:
             self._gate.refused(self._stream.method, error, self._stream.peer)
             self._stream.finish(error)
@@ -154,8 +162,8 @@ class _Paced(WatchedStream, Receiver):
             self._due -= 1
             self._places -= 1
             self._client.release()
-            if self._waiting:
-                self._ask()
+            self._ask()
+            self._next()
 
     def pause_reading(self) -> None:
         self._paused = True
@@ -188,18 +196,35 @@ class _Paced(WatchedStream, Receiver):
         self.receiver.draining()
 
     def _ask(self) -> None:
-        """Take a place for the next message, now or later."""
+        """Take a place for the next message: now, or in turn with the other streams of this client."""
         if not self._waiting:
             return
-        wait = self._client.take(self._clock())
+        line = self._client.line
+        wait = 0.0 if next(iter(line), self) is self else math.inf
+        wait = wait or self._client.take(self._clock())
         if wait:
-            if self._timer is None:
+            line[self] = None
+            if wait < math.inf and self._timer is None:
                 self._timer = self._later(wait, self._ask_again)
             return
+        line.pop(self, None)
         self._places += 1
         self._waiting = False
+        self._next()
         if not self._paused:
             super().resume_reading()
+
+    def _next(self) -> None:
+        """Have the first in line look for a place soon: not now, or a long line would be as deep a stack."""
+        first = next(iter(self._client.line), None)
+        if first is not None and first is not self:
+            first.look_soon()
+
+    def look_soon(self) -> None:
+        """There may be a place."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._later(0.0, self._ask_again)
 
     def _ask_again(self) -> None:
         self._timer = None
@@ -208,8 +233,10 @@ class _Paced(WatchedStream, Receiver):
     def _left(self, _: StatusError | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._client.line.pop(self, None)
         self._waiting, self._due = False, 0
         self.receiver = Nobody()  # it holds us, and we hold it
         while self._places:
             self._places -= 1
             self._client.release()
+        self._next()

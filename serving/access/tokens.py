@@ -14,6 +14,7 @@ JSON where its name says so:
 import hashlib
 import hmac
 import json
+import re
 import secrets
 import tomllib
 from collections.abc import Iterable
@@ -31,10 +32,12 @@ MANAGE: Final = "manage"
 PREFIX: Final = "triptych_"
 """Of every token made here: scanners for secrets that were committed know what to look for."""
 
+_TOKEN: Final = re.compile(re.escape(PREFIX) + r"[\w-]+")
+
 MAX_TOKENS: Final = 1000
 """In one file: each is compared with what a client shows."""
 
-NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._@/-]{0,62}$"
+NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._@/-]{0,62}\Z"
 
 
 class TokenError(ValueError):
@@ -46,7 +49,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     name: Annotated[str, Meta(pattern=NAME)]
     """Of the client: that of its limits, and in logs."""
-    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
     scopes: Annotated[frozenset[Scope], Meta(min_length=1)]
     models: frozenset[str] | None = None
     """The only ones that it is for; all where there is no list."""
@@ -66,6 +69,10 @@ class Tokens:
             (bytes.fromhex(token.sha256), token, float("inf") if token.expires is None else token.expires.timestamp())
             for token in tokens
         )
+
+    def __contains__(self, token: Token) -> bool:
+        """Is it one of them, all that is said of it included? Whether it has expired is another matter."""
+        return any(token == known for _, known, _ in self._tokens)
 
     def find(self, shown: bytes, now: float) -> Token | None:
         """The token that a client shows, or None where it is none of them, or has expired.
@@ -98,7 +105,10 @@ def read(file: str) -> Tokens:
     except OSError as error:
         raise TokenError(f"tokens={file!r}: {error.strerror}") from error
     except msgspec.ValidationError as error:
-        raise TokenError(f"tokens={file!r}: {error}") from error
+        # It shows names of fields and of scopes, where a token may have come to stand.
+        raise TokenError(f"tokens={file!r}: {_TOKEN.sub('…', str(error))}") from None
+    except RecursionError as error:
+        raise TokenError(f"tokens={file!r}: nested too deeply") from error
     except UnicodeDecodeError as error:
         raise TokenError(f"tokens={file!r}: not UTF-8") from error
     except ValueError as error:

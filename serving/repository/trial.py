@@ -49,8 +49,11 @@ _ALONE: Final = {
 _ANSWER_BYTES: Final = 65536
 """What a pipe holds without anybody reading it (pipe(7)): what is more is never written."""
 _MESSAGE_CHARACTERS: Final = 2000
-_NO_MEMORY: Final = ("bad_alloc", "bad allocation", "allocate memory", "Unable to allocate", "MemoryError")
-"""How libraries say it."""
+_NO_MEMORY: Final = (
+    *("bad_alloc", "bad allocation", "allocate memory", "Unable to allocate", "MemoryError"),
+    "compile> returned NULL without setting an exception",
+)
+"""How libraries say it; the last is how Python's compiler does."""
 
 _OUT_OF_MEMORY: Final = "memory"
 _READY: Final = "ready"

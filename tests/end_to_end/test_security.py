@@ -511,6 +511,16 @@ def test_workers_have_the_same_guards(certificates_of_all: Certificates, tmp_pat
                     return error.code
             return grpc.StatusCode.OK
 
+        for method in ("POST", "GET"):
+            path = "/v2/repository/models/house_price/unload"
+            connection = http.client.HTTPSConnection(
+                *("localhost", int(event["http"].rpartition(":")[2])),
+                context=ssl.create_default_context(cafile=certificates_of_all.ca),
+                timeout=30,
+            )
+            with contextlib.closing(connection):
+                connection.request(method, path, headers={"Authorization": f"Bearer {token}"})
+                assert connection.getresponse().status == 403
         assert {ask(token) for _ in range(6)} == {grpc.StatusCode.OK}
         assert {ask("wrong") for _ in range(6)} == {grpc.StatusCode.UNAUTHENTICATED}
         manage("RepositoryModelUnload")

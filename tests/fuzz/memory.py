@@ -65,7 +65,7 @@ class Wire(asyncio.Transport):
         pass
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return ("192.0.2.1", 5000)
+        return ("192.0.2.1", 5000) if name == "peername" else default
 
 
 class Server:

@@ -122,9 +122,9 @@ def test_the_last_word_counts_even_where_an_earlier_one_is_wrong() -> None:
     ("name", "value", "message"),
     [
         ("models", "", "Expected `str` of length >= 1"),
-        ("device", "gpu", "Expected `str` matching regex '^(auto|cpu|cuda(:[0-9]+)?)$'"),
-        ("device", "cuda:x", "Expected `str` matching regex"),
-        ("transport", "carrier pigeon", "Invalid enum value 'carrier pigeon'"),
+        ("device", "gpu", "Expected auto|cpu|cuda|cuda:I"),
+        ("device", "cuda:x", "Expected auto|cpu|cuda|cuda:I"),
+        ("transport", "carrier pigeon", "Expected native|grpcio"),
         ("max_batch_rows", "0", "Expected `int` >= 1"),
         ("max_batch_rows", "-1", "Expected `int` >= 1"),
         ("max_batch_rows", "many", "Expected `int`, got `str`"),
@@ -139,10 +139,10 @@ def test_the_last_word_counts_even_where_an_earlier_one_is_wrong() -> None:
         ("max_batch_delay", "-inf", "Expected `float` >= 0.0"),
         ("lame_duck_seconds", "1e999", "Number out of range"),
         ("strict_load", "maybe", "Expected `bool`, got `str`"),
-        ("log_format", "xml", "Invalid enum value 'xml'"),
-        ("log_level", "INFO", "Invalid enum value 'INFO'"),
+        ("log_format", "xml", "Expected auto|text|json"),
+        ("log_level", "INFO", "Expected debug|info|warning|error"),
         *(
-            ("grpc_address", address, "Expected `str` matching regex")
+            ("grpc_address", address, "Expected HOST:PORT")
             for address in (
                 "",
                 "8001",
@@ -156,7 +156,9 @@ def test_the_last_word_counts_even_where_an_earlier_one_is_wrong() -> None:
                 "a b:1",
             )
         ),
-        ("metrics_address", "http://host:1", "Expected `str` matching regex"),
+        ("metrics_address", "http://host:1", "Expected HOST:PORT"),
+        ("versions", "latest", "Expected all|latest:N"),
+        ("otlp_endpoint", "collector:4317", "Expected http://HOST:PORT"),
     ],
 )
 def test_a_value_that_does_not_fit_is_named_with_its_source(name: str, value: str, message: str) -> None:

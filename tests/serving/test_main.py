@@ -60,6 +60,8 @@ def test_help_of_serve_documents_every_setting(
     for name in (*Settings.__struct_fields__, "config"):
         assert f"\n  --{name.replace('_', '-')} " in out
     assert "(default: 127.0.0.1:8001)" in out
+    assert "--log-requests off|failed|all" in out
+    assert "--max-client-rate NUMBER" in out
     assert "TRIPTYCH_" in out
 
 

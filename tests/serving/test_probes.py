@@ -97,6 +97,22 @@ def test_connections_that_say_nothing_hold_up_nobody(port: int) -> None:
         each.close()
 
 
+def test_a_client_that_goes_on_and_on_is_cut(
+    start: Callable[[str], int], monkeypatch: pytest.MonkeyPatch, health: dict[str, bool]
+) -> None:
+    """Or some dozens of them would leave none for the probes."""
+    monkeypatch.setattr("serving.probes.REQUEST_SECONDS", 0.1)
+    with socket.create_connection(("127.0.0.1", start("127.0.0.1:0")), timeout=0.1) as client:
+        client.sendall(b"GET /health/live HTTP/1.1\r\n")
+        end = time.monotonic() + 5  # before there are a hundred fields, which are too many
+        with pytest.raises((ConnectionError, EOFError)):  # noqa: PT012 - whichever comes first
+            while time.monotonic() < end:
+                client.sendall(b"x: y\r\n")
+                with contextlib.suppress(TimeoutError):
+                    if not client.recv(1000):
+                        raise EOFError
+
+
 def test_nothing_is_written_for_a_probe(port: int, capfd: pytest.CaptureFixture[str]) -> None:
     ask(port, "/health/live")
     ask(port, "/nothing")

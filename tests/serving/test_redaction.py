@@ -1,11 +1,14 @@
 """Faults in the log: where and of what kind, and no words of theirs, which may be a client's."""
 
+import asyncio
+import functools
 import io
 import json
 import logging
 from collections.abc import Iterator
 
 import pytest
+import uvloop
 
 from serving import logs, redaction
 from serving.status import fault
@@ -60,7 +63,7 @@ def test_they_are_there_for_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "a client's words" in json.loads(line)["exception"]
 
 
-@pytest.mark.parametrize("name", ["asyncio", "uvicorn.error", "grpc._server"])
+@pytest.mark.parametrize("name", ["asyncio", "concurrent.futures", "uvicorn.error", "grpc._server"])
 def test_libraries_words_are_left_out_too(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     out = io.StringIO()
     monkeypatch.setattr("sys.stderr", out)
@@ -71,6 +74,30 @@ def test_libraries_words_are_left_out_too(monkeypatch: pytest.MonkeyPatch, name:
         logging.getLogger(name).exception("data_received() call failed")
     assert "client's words" not in out.getvalue()
     assert "ValueError" in json.loads(out.getvalue())["exception"]
+
+
+def test_what_a_loop_says_of_tasks_and_callbacks_ends_before_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(_: str) -> None:
+        raise ValueError(SECRET)
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(asyncio.run, SECRET)
+        loop.call_soon(functools.partial(asyncio.run, SECRET))
+        task = loop.create_task(fail(SECRET))
+        await asyncio.wait({task})
+        del task  # as nobody asks what came of it, the loop says so
+
+    for loop in (asyncio.new_event_loop, uvloop.new_event_loop):
+        out = io.StringIO()
+        monkeypatch.setattr("sys.stderr", out)
+        logs.configure("json", "warning")
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(run())
+        assert "client" not in out.getvalue()
+        *callbacks, task = (json.loads(line)["event"] for line in out.getvalue().splitlines())
+        assert task == "Task exception was never retrieved"
+        assert [each.startswith("Exception in callback") for each in callbacks] == [True, True]
 
 
 def test_a_chain_without_end_is_cut() -> None:

@@ -63,6 +63,28 @@ def test_what_can_not_be_used_is_refused_once_and_the_old_goes_on(file: Path, ca
     assert watched.told == [("words", False), ("words", True)]
 
 
+@pytest.mark.parametrize("meanwhile", ["bad", "other", None])
+def test_what_changes_while_it_is_read_is_read_again(file: Path, meanwhile: str | None) -> None:
+    """Though it may then be what it was before, so that no look sees a change."""
+
+    class Hasty(Watched):
+        def make(self) -> str:
+            if not self.told and file.read_text() == "two":
+                if meanwhile is None:
+                    file.unlink()
+                else:
+                    file.write_text(meanwhile)
+            return super().make()
+
+    watched = Hasty(file)
+    file.write_text("two")
+    assert watched.look() == "one"
+    assert not watched.told, "neither the one nor the other"
+    watched.told.append(("it is quiet now", True))
+    file.write_text("two")
+    assert watched.look() == "two"
+
+
 def test_a_file_of_the_same_date_and_size_is_still_another(file: Path) -> None:
     watched = Watched(file)
     before = file.stat()

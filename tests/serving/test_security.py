@@ -83,6 +83,10 @@ TLS = {"tls_certificate": "a", "tls_key": "b"}
         (EXPLICIT, []),
         (OPEN, []),
         (OPEN | TOKENS, ["tokens travel in the open: anybody on the way can read and use them"]),
+        (
+            EXPLICIT | TOKENS | {"management_http_address": "0.0.0.0:1"},
+            ["tokens travel in the open: anybody on the way can read and use them"],
+        ),
         (OPEN | TOKENS | TLS, []),
         (OPEN | EXPLICIT, ["whoever reaches the server may load and unload models"]),
         (OPEN | EXPLICIT | TLS, ["whoever reaches the server may load and unload models"]),

@@ -151,8 +151,10 @@ class Connection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field of its head, or of its trailers."""
-        super().on_header(name, value)
         self._count(len(name) + len(value))
+        if self._phase is _Phase.BODY:
+            return  # of trailers nobody wants any, and none may pass for one of the head (RFC 9110, section 6.5.1)
+        super().on_header(name, value)
         if len(self.headers) > self._limits.max_fields:
             self._beyond(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"more than {self._limits.max_fields} fields")
 

@@ -1,8 +1,10 @@
 """The gate before RPCs: who is let in, to what, how much at once, and that what was taken is given back."""
 
 import gc
+import random
 import weakref
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -75,10 +77,13 @@ class House:
         self.echoes: list[Echo] = []
         self.refused: list[tuple[str, str, Code]] = []
         clients = None if allowance is None else Clients(allowance, self.clock)
+        self.tokens = tokens or Tokens(())
+        self.time = 1e9
         self.gate = Gate(
-            None if tokens is None else lambda: tokens,
+            None if tokens is None else lambda: self.tokens,
             clients,
             lambda route, error: self.refused.append((route, error.reason, error.code)),
+            lambda: self.time,
         )
         self.clients = clients
         self.plain: Routes = {
@@ -226,7 +231,8 @@ def message(kind: Any, **fields: Any) -> bytes:
             Code.PERMISSION_DENIED,
         ),
         (INFERENCE + "ModelInfer", message(inference.ModelInferRequest), Code.PERMISSION_DENIED),
-        (INFERENCE + "ModelInfer", b"\xff\xff", Code.INVALID_ARGUMENT),
+        (INFERENCE + "ModelInfer", b"\xff\xff", Code.PERMISSION_DENIED),
+        (INFERENCE + "ModelInfer", b"\x0a\x05topic" + b"\x2a\x00" * 2000, Code.INVALID_ARGUMENT),
         (INDEX, b"", Code.PERMISSION_DENIED),
     ],
 )
@@ -250,6 +256,27 @@ def test_the_last_of_several_names_counts_as_it_does_for_the_handler(tokens: Tok
     assert call.error.code is Code.PERMISSION_DENIED
 
 
+def test_the_gate_reads_the_name_that_a_parser_reads_or_refuses() -> None:
+    """Without a parser, which a few megabytes of empty tensors would keep busy."""
+    chance = random.Random(5)
+    infer = message(inference.ModelInferRequest, id="x", model_version="1", raw_input_contents=[b"y"])
+    parts = [message(inference.ModelInferRequest, model_name=name) for name in ("topic", "sentiment")]
+    parts += [infer, b"\x08\x01", b"\x0d\x0a\x01a\x00", b"\x8a\x00\x01b", b"\x0a\x00", b"\xba\x3e\x03\x0a\x01c"]
+    item = pb.PredictStreamRequest
+    kinds = [item(topic=pb.PredictTopicRequest()), item(sentiment=pb.PredictSentimentRequest(reviews=["x"]))]
+    items = [each.SerializeToString() for each in (*kinds, item(id="x"))] + [b"\x08\x01", b"\xba\x3e\x00"]
+    for _ in range(500):
+        asked = b"".join(chance.choices(parts, k=4))
+        parsed = inference.ModelInferRequest.FromString(asked)
+        assert rights.names(INFERENCE + "ModelInfer")(asked) == parsed.model_name
+        asked = b"".join(chance.choices(items, k=4))
+        assert rights.names(STREAM)(asked) == item.FromString(asked).WhichOneof("request")
+    hidden = b"\x0a\x09sentiment\xbb\x3e\x0a\x05topic\xbc\x3e"
+    assert inference.ModelInferRequest.FromString(hidden).model_name == "sentiment"
+    with pytest.raises(StatusError, match="groups"):
+        rights.names(INFERENCE + "ModelInfer")(hidden)
+
+
 def test_a_stream_ends_with_the_first_item_that_its_token_is_not_for(tokens: Tokens, secrets: dict[str, str]) -> None:
     house = House(tokens)
     stream = house.stream(f"Bearer {secrets['choosy']}")
@@ -259,6 +286,30 @@ def test_a_stream_ends_with_the_first_item_that_its_token_is_not_for(tokens: Tok
     assert stream.code is Code.PERMISSION_DENIED
     stream.receiver.message(topic)
     assert house.echoes[0].got == [topic]
+
+
+def test_a_stream_does_not_outlive_its_token(tokens: Tokens, secrets: dict[str, str], tmp_path: Any) -> None:
+    """Or whoever stole one would keep what it opened for as long as they like."""
+    file = tmp_path / "tokens.toml"
+    house = House(tokens, Allowance(requests=9))
+    stream = house.stream(f"Bearer {secrets['reader']}")
+    stream.receiver.message(b"1")
+    house.tokens = read_tokens(str(file))
+    assert house.tokens is not tokens
+    stream.receiver.message(b"2")
+    until = datetime.fromtimestamp(house.time + 5, UTC)
+    file.write_text(entry(secrets["reader"], "reader", [PREDICT], expires=until))
+    house.tokens = read_tokens(str(file))
+    stream.receiver.message(b"3")
+    assert (house.echoes[0].got, stream.code) == ([b"1", b"2"], Code.UNAUTHENTICATED), "it is another token now"
+    stream = house.stream(f"Bearer {secrets['reader']}")
+    stream.receiver.message(b"1")
+    house.time += 5
+    stream.receiver.message(b"2")
+    assert (house.echoes[1].got, stream.code) == ([b"1"], Code.UNAUTHENTICATED)
+    assert house.refused[-1] == (STREAM, "unauthorised", Code.UNAUTHENTICATED)
+    assert house.clients is not None
+    assert house.clients.client("token reader").in_flight == 0
 
 
 def test_models_are_managed_elsewhere_where_there_is_such_a_place() -> None:
@@ -395,6 +446,27 @@ def test_a_stream_waits_for_what_others_of_its_client_have_in_flight() -> None:
     assert call.answer == b""
     house.timers.run()
     assert stream.reading
+
+
+def test_of_many_streams_that_wait_only_the_first_looks_for_a_place() -> None:
+    """Or waiting would cost more than what is waited for: thousands would look a thousand times a second each."""
+    house = House(allowance=Allowance(requests=3))
+    streams = [house.stream() for _ in range(3)]
+    for stream in streams:
+        stream.receiver.message(b"")
+    assert [stream.reading for stream in streams] == [False] * 3
+    assert len(house.timers.due) == 1
+    house.echoes[2].stream.send(b"")
+    house.timers.run()
+    assert [stream.reading for stream in streams] == [True, False, False], "in the order of their coming"
+    assert len(house.timers.due) == 1
+    streams[1].cancel()  # it was the next, and held a place
+    house.timers.run()
+    assert [stream.reading for stream in streams] == [True, False, True]
+    assert not house.client.line
+    for stream in (streams[0], streams[2]):
+        stream.cancel()
+    assert (house.client.in_flight, house.timers.due) == (0, [])
 
 
 def test_a_stream_is_read_as_fast_as_its_client_may_ask() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from serving.access import tokens
-from serving.access.tokens import MANAGE, MAX_TOKENS, PREDICT, TokenError, Tokens, entry, make, read
+from serving.access.tokens import MANAGE, MAX_TOKENS, PREDICT, PREFIX, TokenError, Tokens, entry, make, read
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -106,6 +106,10 @@ DIGEST = "0" * 64
         ("[[tokens]]\nname = 'a'\nsha256 = 'secret'\nscopes = ['predict']\n", "regex"),
         (f"[[tokens]]\nname = 'a'\nsha256 = '{DIGEST}'\nscopes = ['predict']\nscope = 1\n", "unknown field `scope`"),
         (f"[[tokens]]\nname='a'\nsha256='{DIGEST}'\nscopes=['predict']\nexpires=2027-01-01T00:00:00\n", "timezone"),
+        (f"[[tokens]]\nname='a'\n{PREFIX}secret = 1\n", "unknown field `…`"),
+        (f"[[tokens]]\nname='a'\nsha256='{DIGEST}'\nscopes=['{PREFIX}secret']\n", "Invalid enum value '…'"),
+        (f"[[tokens]]\nname=\"a\\n\"\nsha256='{DIGEST}'\nscopes=['predict']\n", "regex"),
+        (f"tokens = {'[' * 50_000}", "nested too deeply"),
         ("tokens = 5", "Expected `array`"),
         ("not a = table = secret", "at line 1"),
         (b"\xff\xfe", "not UTF-8"),

@@ -203,6 +203,16 @@ async def test_a_body_in_chunks() -> None:
 
 
 @on_each_loop
+async def test_what_stands_behind_a_body_is_none_of_its_head() -> None:
+    async with serving() as rig:
+        wire = await rig.connect()
+        trailed = CHUNKED + b"3\r\nabc\r\n0\r\nauthorization: Bearer x\r\n\r\n"
+        assert (await wire.ask(trailed)).body == b"/ 3"
+        assert (await wire.ask(GET)).status == 200
+        assert b"authorization" not in dict(rig.app.asked[0]["headers"])
+
+
+@on_each_loop
 async def test_a_busy_port_is_refused_and_a_free_one_named() -> None:
     async with serving() as rig:
         with pytest.raises(TransportError, match=f"can't listen on 127.0.0.1:{rig.port}: address already in use"):

@@ -61,12 +61,12 @@ def test_an_http_error() -> None:
 
 @given(data=st.binary(max_size=500), spare=st.integers(0, 3))
 def test_gzip_within_the_limit(data: bytes, spare: int) -> None:
-    assert wire.decompress(gzip.compress(data), len(data) + spare) == data
+    assert wire.decompress(gzip.compress(data, mtime=0), len(data) + spare) == data
     if data:
-        assert wire.decompress(gzip.compress(data), len(data) - 1) is None
+        assert wire.decompress(gzip.compress(data, mtime=0), len(data) - 1) is None
 
 
-@pytest.mark.parametrize("data", [b"", b"x", gzip.compress(b"abc")[:-3], b"\x1f\x8b" + bytes(50)])
+@pytest.mark.parametrize("data", [b"", b"x", gzip.compress(b"abc", mtime=0)[:-3], b"\x1f\x8b" + bytes(50)])
 def test_what_is_not_gzip(data: bytes) -> None:
     with pytest.raises(zlib.error):
         wire.decompress(data, 100)
