@@ -1,6 +1,7 @@
 # Builds the server, its models inside, for a CPU or an NVIDIA GPU:
 #   docker build --tag triptych:cpu .
 #   docker build --tag triptych:cuda --build-arg DEVICE=cuda .
+#   docker build --tag triptych:cpu-tracing --build-arg EXTRAS=tracing .
 # and, as a target of its own, what trains them, on a CPU:
 #   docker build --tag triptych:training --target training .
 # CUDA and cuDNN come as Python wheels and the driver from the host, so both start from the same small image. Name it by
@@ -13,12 +14,14 @@ FROM ${PYTHON_IMAGE} AS dependencies
 WORKDIR /build
 COPY pyproject.toml constraints.txt ./
 
-# The extra of pyproject.toml to install beside [serve]: cpu or cuda.
+# The extra of pyproject.toml to install beside [serve], cpu or cuda, and others with blanks between: tracing.
 ARG DEVICE=cpu
+ARG EXTRAS=""
 RUN python -c "import tomllib; \
 project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 extras = project['optional-dependencies']; \
-print(*project['dependencies'], *extras['serve'], *extras['${DEVICE}'], sep='\n')" > requirements.txt
+chosen = ['serve', '${DEVICE}', *'${EXTRAS}'.split()]; \
+print(*project['dependencies'], *(each for extra in chosen for each in extras[extra]), sep='\n')" > requirements.txt
 
 # Outside the venv runs the image's own pip, so the venv has none. The optional secret is a pip.conf, for a private
 # index: docker build --secret id=pip,src=pip.conf …

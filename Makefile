@@ -8,6 +8,8 @@ DATA   ?= $(or $(TRIPTYCH_DATA),$(wildcard ../shared/data))
 DEVICE := $(if $(shell nvidia-smi -L 2>/dev/null),cuda,cpu)
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 IMAGE  ?= triptych:$(DEVICE)
+# Processes that tests are shared out to, file by file; they wait more than they compute.
+JOBS   ?= 2
 # The image is dated by its last change, not by its build.
 EPOCH   = $(shell git log -1 --format=%ct 2>/dev/null)
 
@@ -23,7 +25,7 @@ serve: $(VENV)/serve  ## install what serving needs, and serve models/ until Ctr
 	@$(BIN)/python -m serving serve $(ARGS)
 
 test: lint  ## install what tests need, and run lint, types and tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 train: $(VENV)/dev  ## train and export the three models from DATA into models/
 	@$(BIN)/python -m training fit sentiment topic house_price $(if $(DATA),--data '$(DATA)') --out models/ $(ARGS)

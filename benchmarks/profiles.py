@@ -34,7 +34,10 @@ STAGES = (
     ("frames, streams, windows", ("serving/transport/native/",)),
     ("grpc.aio", ("grpc/", "serving/transport/grpcio.py", "grpc_library")),
     ("request to rows, outputs to reply", ("serving/api/tasks.py", "serving/package/", "google/protobuf")),
-    ("deadline, version, counting", ("serving/api/", "serving/metrics.py", "serving/instruments.py", "models.py")),
+    (
+        "deadline, version, counting",
+        ("serving/api/", "serving/telemetry/metrics.py", "serving/telemetry/instruments.py", "models.py"),
+    ),
     ("ONNX Runtime", ("serving/engine/session.py", "onnxruntime/")),
     ("batching", ("serving/engine/",)),
     (LOOP, ("asyncio/", "uvloop/")),

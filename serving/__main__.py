@@ -1,6 +1,7 @@
 """The command line: serve, predict, models, check, token."""
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -69,13 +70,13 @@ def _serve(options: argparse.Namespace) -> int:
     # Until the server listens to them itself: nothing is lost yet, and a container's first process has no default.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))  # an exception would surface within some import
-    from serving.memory import share_one_heap
+    from serving.process.memory import share_one_heap
 
     share_one_heap()
     import uvloop
 
     from serving import logs
-    from serving.config import SettingsError, check_files, resolve
+    from serving.config import SettingsError, check_files, misspelt, resolve
     from serving.redaction import show_content
     from serving.repository.watch import THREAD
     from serving.server import StartError, serve
@@ -87,11 +88,13 @@ def _serve(options: argparse.Namespace) -> int:
     except SettingsError as error:
         return _fail(str(error), code=2)
     logs.configure(settings.log_format, settings.log_level)
+    for name, meant in misspelt(os.environ).items():
+        logging.getLogger(__name__).warning("not a setting", extra={"variable": name, "did_you_mean": meant})
     show_content(settings.log_content)
     code = 0
     try:
         if settings.workers > 1:
-            from serving.supervisor import Supervisor
+            from serving.fleet.supervisor import Supervisor
 
             Supervisor(settings, started).run()
         else:

@@ -1,5 +1,6 @@
 """All settings of a server in one frozen object: defaults < file < environment < flags, validated at start."""
 
+import difflib
 import importlib.util
 import os
 import tomllib
@@ -215,6 +216,20 @@ def _traceable() -> bool:
         return importlib.util.find_spec("opentelemetry.exporter.otlp.proto.grpc") is not None
     except ModuleNotFoundError:
         return False
+
+
+def misspelt(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables that are no settings but nearly, and what they were probably meant to be.
+
+    Others of that prefix are no concern of ours: Kubernetes makes some for a Service of that name.
+    """
+    names = [PREFIX + name.upper() for name in Settings.__struct_fields__]
+    strange = (name for name in environment if name.startswith(PREFIX) and name not in names)
+    return {name: close[0] for name in strange if (close := difflib.get_close_matches(name, names, 1, _NEARLY))}
+
+
+_NEARLY = 0.88
+"""Of two names: one letter more or less, or two that changed places, are nearer than that; other words are not."""
 
 
 def _read(file: str) -> dict[str, Any]:

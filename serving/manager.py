@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from serving.config import Settings
-from serving.metrics import Metrics
 from serving.repository import trial
 from serving.repository.control import Control
 from serving.repository.disk import RepositoryError
@@ -18,8 +17,9 @@ from serving.repository.routing import Fleet
 from serving.repository.state import Entry
 from serving.repository.trials import Trials
 from serving.repository.watch import Watch
-from serving.statistics import Statistics
 from serving.status import StatusError, fault
+from serving.telemetry.metrics import Metrics
+from serving.telemetry.statistics import Statistics
 
 Result = TypeVar("Result")
 

@@ -9,9 +9,9 @@ from serving.access.gate import Gate
 from serving.access.limits import Allowance, Clients
 from serving.access.tokens import Tokens, read
 from serving.config import Settings
-from serving.metrics import UNKNOWN, Metrics
 from serving.reload import Looking, Reloaded
 from serving.status import StatusError
+from serving.telemetry.metrics import UNKNOWN, Metrics
 from serving.transport.live import LiveTls
 
 log = logging.getLogger(__name__)

@@ -22,25 +22,25 @@ from serving.api.health import Health
 from serving.api.management import Management
 from serving.api.tasks import TASKS
 from serving.config import Settings
-from serving.descriptors import raise_limit
 from serving.engine import device
 from serving.engine.batcher import Limits
 from serving.engine.device import DeviceError
 from serving.engine.runs import Runs
-from serving.gpu import gpu
 from serving.manager import Manager, NoModelError
-from serving.memory import give_back
-from serving.metrics import Metrics
-from serving.observing import Observing
+from serving.observing.observing import Observing
 from serving.ports import Ports
 from serving.probes import Probes
+from serving.process.descriptors import raise_limit
+from serving.process.memory import give_back
+from serving.process.watchdog import Watchdog
 from serving.repository.local import Local
 from serving.repository.models import Models
 from serving.security import Security
 from serving.services import NAMES, Services
+from serving.telemetry.gpu import gpu
+from serving.telemetry.metrics import Metrics
 from serving.transport.interface import TransportError
 from serving.transport.tls import TlsError
-from serving.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from serving.api.prediction import PredictionService
 from serving.api.reflection import SERVICES as REFLECTION
 from serving.api.reflection import Reflection
 from serving.config import Settings
-from serving.following import Following
-from serving.metrics import UNKNOWN
+from serving.observing.following import Following
 from serving.status import Code
+from serving.telemetry.metrics import UNKNOWN
 
 NAMES = ("", PREDICTION, INFERENCE, HEALTH, *REFLECTION)
 """Under which health speaks of the services; the empty one is the server itself."""

@@ -190,11 +190,13 @@ def written(script: str, file: str, folder: Path, **environment: str) -> list[Re
     return [Requirement(line) for line in (folder / file).read_text().splitlines()]
 
 
+@pytest.mark.parametrize("extras", ["", "tracing"])
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_the_requirements_of_every_device_are_pinned(device, tmp_path):
+def test_the_requirements_of_every_device_are_pinned(device, extras, tmp_path):
     (stage,) = (each for each in stages() if name(each) == "dependencies")
     (script,) = (value for value in values("RUN", stage) if "tomllib" in value)
-    requirements = written(script, "requirements.txt", tmp_path, DEVICE=device)
+    requirements = written(script, "requirements.txt", tmp_path, DEVICE=device, EXTRAS=extras)
+    assert ("opentelemetry-sdk" in {each.name for each in requirements}) == (extras == "tracing")
     for requirement in requirements:
         assert PINS[canonicalize_name(requirement.name)] in requirement.specifier, requirement
     runtimes = {requirement.name for requirement in requirements if requirement.name.startswith("onnxruntime")}

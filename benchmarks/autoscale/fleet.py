@@ -9,7 +9,7 @@ import numpy.typing as npt
 from benchmarks.autoscale.day import SECONDS, Day
 from benchmarks.autoscale.policy import SYNC_SECONDS, Autoscaler, Policy, Trigger
 from benchmarks.autoscale.replica import Replica
-from serving.metrics import SECONDS as BUCKETS
+from serving.telemetry.metrics import SECONDS as BUCKETS
 
 _SETTLED = 0.98
 """The share of clients that know a pod at which it counts as one of the others."""

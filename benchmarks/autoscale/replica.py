@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serving.metrics import SECONDS as BUCKETS
+from serving.telemetry.metrics import SECONDS as BUCKETS
 
 BENCHMARKS = ("transports", "load", "overload", "neighbours")
 """Whose results are read here."""

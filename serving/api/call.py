@@ -22,7 +22,7 @@ class Context:
     __slots__ = ("_request_id", "deadline", "metadata", "method", "on_cancel", "peer")
 
     follower: Any = None
-    """Whoever traces or logs this RPC (`serving.following`), where somebody does."""
+    """Whoever traces or logs this RPC (`serving.observing.following`), where somebody does."""
 
     def __init__(self, method: str, metadata: Metadata, deadline: float, peer: str) -> None:
         self.method = method

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Final, Protocol
 
 from serving.api.call import shutting_down, too_late
 from serving.engine.request import Outputs, Request, Rows
-from serving.metrics import UNKNOWN, Metrics
 from serving.repository.models import Models
 from serving.repository.version import Version
 from serving.status import Code, StatusError, fault
+from serving.telemetry.metrics import UNKNOWN, Metrics
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from serving.repository.state import Entry
-from serving.statistics import Statistics
 from serving.status import StatusError
+from serving.telemetry.statistics import Statistics
 
 
 class Management(Protocol):

@@ -10,8 +10,8 @@ from serving.api.exchange import Backend
 from serving.api.instances import SMALL_MESSAGE, check_instances, check_item
 from serving.api.items import ItemStream
 from serving.api.tasks import TASKS, Task
-from serving.metrics import UNKNOWN
 from serving.status import Code, StatusError, invalid
+from serving.telemetry.metrics import UNKNOWN
 
 SERVICE = pb.DESCRIPTOR.services_by_name["PredictionService"].full_name
 

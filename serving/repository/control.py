@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Literal
 
-from serving.metrics import Metrics
 from serving.repository import disk, policy
 from serving.repository.disk import LoadError, RepositoryError
 from serving.repository.later import NotYetError
@@ -20,6 +19,7 @@ from serving.repository.relapse import Relapses
 from serving.repository.routing import Fleet, Routing, Wanted
 from serving.repository.state import POLICY, Entry, Model, Pending, Seen
 from serving.status import SHOWN, Code, Resource, StatusError, shown
+from serving.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

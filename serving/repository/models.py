@@ -18,7 +18,6 @@ from serving.engine.batcher import Limits, Observer
 from serving.engine.device import Device
 from serving.engine.engine import Engine
 from serving.engine.runs import Runs
-from serving.metrics import Metrics
 from serving.package.text import Normaliser
 from serving.repository import disk, verify
 from serving.repository.doubt import Doubt
@@ -26,6 +25,7 @@ from serving.repository.routing import Routing, Wanted
 from serving.repository.shadow import Shadow
 from serving.repository.version import Prepared, Version
 from serving.status import SHOWN, Code, Resource, StatusError, invalid, shown
+from serving.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from serving.metrics import Metrics
 from serving.repository.disk import LoadError
 from serving.repository.routing import Fleet, Wanted
 from serving.repository.state import Model, Seen
+from serving.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

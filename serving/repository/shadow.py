@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.engine.request import Outputs, Request
-from serving.metrics import Metrics, ShadowMetrics
 from serving.package.manifest import Manifest
 from serving.repository.verify import close
 from serving.repository.version import Version
 from serving.status import StatusError
+from serving.telemetry.metrics import Metrics, ShadowMetrics
 
 log = logging.getLogger(__name__)
 

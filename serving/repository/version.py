@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from serving.engine.engine import Engine
 from serving.engine.request import Outputs, Request
-from serving.metrics import VersionMetrics
 from serving.package.manifest import Manifest
 from serving.package.text import Normaliser
+from serving.telemetry.metrics import VersionMetrics
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from benchmarks.autoscale.fleet import Cluster, Fleet, Signals, _Cohort, play
 from benchmarks.autoscale.lessons import lessons
 from benchmarks.autoscale.policy import COMPONENT, Autoscaler, Behaviour, Policy, Rule, Trigger, cpu, fixed, keda
 from benchmarks.autoscale.replica import Replica
-from serving.metrics import SECONDS as BUCKETS
+from serving.telemetry.metrics import SECONDS as BUCKETS
 
 EACH = Trigger("in_flight", 32, 60)
 WHOLE = Trigger("wait", 0.01, 60, 0.95, average=False)

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2
 
 from protos.prediction.v1 import prediction_pb2 as pb
 from serving.api.health import LIVENESS
-from serving.watchdog import EXIT_CODE
+from serving.process.watchdog import EXIT_CODE
 from tests.chaos.conftest import Figure
 from tests.chaos.faulty import ENVIRONMENT
 from tests.chaos.load import TOPIC, Load, ask, priced

@@ -16,7 +16,7 @@ from image.steps import rootfs, sbom, split, strip, trim
 ROOT = Path(__file__).parents[2]
 SERVER = """
 import json, sys
-import serving.server, serving.worker
+import serving.server, serving.fleet.worker
 print(json.dumps([module.__file__ for module in sys.modules.values() if getattr(module, "__file__", None)]))
 """
 linux = pytest.mark.skipif(platform.system() != "Linux", reason="the image is Linux")

@@ -5,8 +5,8 @@ import re
 import pytest
 import yaml
 
-from serving.instruments import Family
-from serving.metrics import SECONDS, Metrics
+from serving.telemetry.instruments import Family
+from serving.telemetry.metrics import SECONDS, Metrics
 
 from .kustomize import ROOT, Object, built, needs_kubectl
 

@@ -4,10 +4,10 @@ import re
 from typing import Any
 
 from benchmarks.monitoring import panels, prometheus
-from serving import container, gpu
-from serving.instruments import Family
-from serving.metrics import Metrics
-from serving.supervisor import RESTARTS
+from serving.fleet.supervisor import RESTARTS
+from serving.telemetry import container, gpu
+from serving.telemetry.instruments import Family
+from serving.telemetry.metrics import Metrics
 
 SUFFIXES = re.compile(r"_(bucket|sum|count)$")
 

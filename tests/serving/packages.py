@@ -19,7 +19,6 @@ from onnx import TensorProto, helper, numpy_helper
 from serving.api.tasks import TASKS
 from serving.engine.batcher import Limits
 from serving.engine.device import CPU, Device
-from serving.metrics import Metrics
 from serving.package.manifest import (
     FileDigest,
     Golden,
@@ -36,6 +35,7 @@ from serving.repository.disk import Package
 from serving.repository.models import Models
 from serving.repository.routing import Fleet
 from serving.repository.verify import Loaded
+from serving.telemetry.metrics import Metrics
 
 SHIPPED = Path(__file__).parents[2] / "models"
 NAMES = ("house_price", "sentiment", "topic")

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from serving.config import PREFIX, Settings, SettingsError, check_files, descriptions, resolve
+from serving.config import PREFIX, Settings, SettingsError, check_files, descriptions, misspelt, resolve
 from serving.transport.tls import Tls
 from tests.serving.certificates import Certificates
 
@@ -288,3 +288,21 @@ def test_every_number_that_is_taken_is_finite() -> None:
     for name in NAMES:
         value = getattr(Settings(), name)
         assert not isinstance(value, float) or math.isfinite(value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("TRIPTYCH_MAX_BATCH_ROW", "TRIPTYCH_MAX_BATCH_ROWS"),
+        ("TRIPTYCH_MODLES", "TRIPTYCH_MODELS"),
+        ("TRIPTYCH_LOGLEVEL", "TRIPTYCH_LOG_LEVEL"),
+    ],
+)
+def test_what_is_nearly_a_setting_is_found(variable, meant):
+    assert misspelt({variable: "1", "TRIPTYCH_MODELS": "models", "PATH": "/bin"}) == {variable: meant}
+
+
+def test_what_kubernetes_makes_for_a_service_is_no_misspelt_setting():
+    ports = ("PORT", "PORT_8001_TCP", "PORT_8001_TCP_ADDR", "PORT_8001_TCP_PORT", "PORT_8001_TCP_PROTO")
+    others = ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_GRPC", "SERVICE_PORT_HTTP", "SERVICE_PORT_METRICS", "DATA")
+    assert misspelt({f"TRIPTYCH_{name}": "1" for name in ports + others}) == {}

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.metrics import Metrics
 from serving.probes import MAX_CONNECTIONS, SPARE_DESCRIPTORS, Probes
+from serving.telemetry.metrics import Metrics
 from serving.transport.interface import TransportError
 
 Answer = tuple[int, str, dict[str, str]]

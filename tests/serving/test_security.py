@@ -8,9 +8,9 @@ import pytest
 from serving.access.tokens import PREDICT, TokenError, entry, make
 from serving.api.call import Unary
 from serving.config import Settings, resolve
-from serving.metrics import Metrics
 from serving.security import Security, warn
 from serving.status import Code, StatusError
+from serving.telemetry.metrics import Metrics
 from serving.transport.tls import TlsError
 from tests.serving.certificates import Certificates
 from tests.serving.packages import value

@@ -14,7 +14,7 @@ from serving.package.manifest import InputSpec, OutputSpec
 from serving.repository.models import Models
 from serving.repository.state import Entry
 from serving.repository.version import Version
-from serving.statistics import Statistics, Tally
+from serving.telemetry.statistics import Statistics, Tally
 
 NAME: Final = "triptych"
 

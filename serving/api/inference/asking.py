@@ -12,9 +12,9 @@ from serving.api.inference.heads import Heads, Quick
 from serving.api.inference.messages import Manner, read, write
 from serving.api.instances import SMALL_MESSAGE
 from serving.engine.request import Outputs, Rows
-from serving.metrics import UNKNOWN
 from serving.repository.version import Version
 from serving.status import StatusError, invalid
+from serving.telemetry.metrics import UNKNOWN
 
 
 class Asked(NamedTuple):

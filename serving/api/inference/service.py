@@ -17,8 +17,8 @@ from serving.api.inference.heads import Heads
 from serving.api.inference.stream import InferStream
 from serving.api.management import Management
 from serving.repository.state import Entry
-from serving.statistics import Statistics
 from serving.status import Code, StatusError, fault, invalid, shown
+from serving.telemetry.statistics import Statistics
 
 _DESCRIPTOR = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 SERVICE: str = _DESCRIPTOR.full_name

@@ -32,7 +32,7 @@ class Ask:
         """Set by a handler; called at most once: when the client is gone before the answer."""
         self._tell: Callable[[], None] | None = None
         self.follower: Any = None
-        """Whoever traces or logs this request (`serving.following`), where somebody does."""
+        """Whoever traces or logs this request (`serving.observing.following`), where somebody does."""
 
     @property
     def request_id(self) -> str:

@@ -19,7 +19,7 @@ ON_DISCONNECT: Final = "on_disconnect"
 client is gone: ASGI itself would have it wait for that in a task of its own, one for each request."""
 
 FOLLOWER: Final = "follower"
-"""Key in a scope's `state` under which whoever follows the request is found (`serving.following`)."""
+"""Key in a scope's `state` under which whoever follows the request is found (`serving.observing.following`)."""
 
 LINGER_SECONDS: Final = 2.0
 """For which the rest of a refused body is discarded: a connection closed on unread data is reset, and what was

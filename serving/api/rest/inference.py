@@ -15,9 +15,9 @@ from serving.api.rest.errors import Reply
 from serving.api.rest.reading import read
 from serving.api.rest.tensors import JsonData, elements, read_request, write_result
 from serving.engine.request import Outputs, Rows
-from serving.metrics import UNKNOWN
 from serving.repository.version import Version
 from serving.status import Code, StatusError, invalid, shown
+from serving.telemetry.metrics import UNKNOWN
 
 METHOD: Final = "POST /v2/infer"
 

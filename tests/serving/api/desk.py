@@ -9,9 +9,9 @@ from protos.prediction.v1 import prediction_pb2 as pb
 from serving.api.exchange import Backend
 from serving.api.prediction import SERVICE, PredictionService
 from serving.engine.batcher import Limits
-from serving.metrics import REJECTIONS, Metrics
 from serving.repository.models import Models
 from serving.status import Code
+from serving.telemetry.metrics import REJECTIONS, Metrics
 from tests.serving import packages
 from tests.serving.api.calls import MemoryCall, MemoryStream, call, stream
 from tests.serving.packages import value

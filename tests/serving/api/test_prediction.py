@@ -16,8 +16,8 @@ from serving.api.exchange import Exchange
 from serving.api.items import MAX_IN_FLIGHT
 from serving.api.tasks import HousePriceTask
 from serving.engine.request import Request
-from serving.metrics import UNKNOWN
 from serving.status import Code, StatusError
+from serving.telemetry.metrics import UNKNOWN
 from tests.serving import packages
 from tests.serving.api.calls import MemoryCall
 from tests.serving.api.desk import GARBAGE, HOUSE, NOT_UTF8, ONE_HOUSE, Desk, item, open_desk

@@ -7,8 +7,8 @@ import pytest
 from protos.prediction.v1 import prediction_pb2 as pb
 from serving.api.instances import SMALL_MESSAGE
 from serving.api.items import MAX_IN_FLIGHT
-from serving.metrics import UNKNOWN
 from serving.status import Code
+from serving.telemetry.metrics import UNKNOWN
 from tests.serving import packages
 from tests.serving.api.desk import GARBAGE, HOUSE, MAX_WORDS, NOT_UTF8, ONE_HOUSE, Desk, answers, item
 

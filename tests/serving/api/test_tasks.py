@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from protos.prediction.v1 import prediction_pb2 as pb
 from serving.api.tasks import TASKS, CompleteHouses, HousePriceTask, SentimentTask, TopicTask, _complete_houses
-from serving.metrics import Metrics
 from serving.package.manifest import InputSpec, Manifest, TextRules
 from serving.repository.models import Models, Version
 from serving.status import Code, StatusError
+from serving.telemetry.metrics import Metrics
 from tests.serving import packages
 from tests.serving.packages import value
 

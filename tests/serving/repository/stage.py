@@ -4,12 +4,12 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from serving.metrics import Metrics
 from serving.repository import disk
 from serving.repository.control import Control, Mode
 from serving.repository.disk import LoadError
 from serving.repository.routing import Routing, Wanted
 from serving.repository.version import Prepared
+from serving.telemetry.metrics import Metrics
 from tests.serving.packages import copy, value
 
 PRICE = "house_price"

@@ -14,12 +14,12 @@ import pytest
 
 from serving.engine.device import CPU
 from serving.engine.request import Request
-from serving.metrics import LOAD_OUTCOMES, Metrics
 from serving.repository.disk import LoadError, RepositoryError
 from serving.repository.models import Models
 from serving.repository.routing import Routing, Wanted
 from serving.repository.version import Version
 from serving.status import Code, StatusError
+from serving.telemetry.metrics import LOAD_OUTCOMES, Metrics
 from tests.serving import packages
 from tests.serving.packages import (
     change_graph,

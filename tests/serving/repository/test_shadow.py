@@ -11,8 +11,8 @@ import pytest
 
 from protos.prediction.v1 import prediction_pb2 as pb
 from serving.engine.batcher import Limits
-from serving.metrics import SHADOW_OUTCOMES, Metrics
 from serving.repository.shadow import Shadow
+from serving.telemetry.metrics import SHADOW_OUTCOMES, Metrics
 from tests.serving.api.desk import HOUSE, Desk
 from tests.serving.packages import SMALL, change_graph, controlled, copy, edit, new_models, value
 

@@ -12,11 +12,11 @@ from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor, 
 
 from serving.api.inference.service import SERVICE, InferenceService
 from serving.engine.batcher import Limits
-from serving.metrics import Metrics
 from serving.repository.models import Models
 from serving.repository.state import Entry
-from serving.statistics import Statistics
 from serving.status import Code, StatusError
+from serving.telemetry.metrics import Metrics
+from serving.telemetry.statistics import Statistics
 from tests.serving import packages
 from tests.serving.api.calls import MemoryCall, MemoryStream, call, stream
 from tests.serving.api.desk import Desk

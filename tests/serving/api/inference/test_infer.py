@@ -10,8 +10,8 @@ from tritonclient.grpc import service_pb2 as pb
 from protos.prediction.v1 import prediction_pb2
 from serving.api.inference import parameters
 from serving.api.prediction import SERVICE as TYPED_SERVICE
-from serving.metrics import UNKNOWN
 from serving.status import Code, StatusError
+from serving.telemetry.metrics import UNKNOWN
 from tests.serving.api.calls import call
 from tests.serving.api.inference.desk import FEATURES, InferDesk, house, outputs, request, texts
 from tests.serving.packages import value

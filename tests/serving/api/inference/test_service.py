@@ -12,8 +12,8 @@ from serving import __version__
 from serving.api.inference import about
 from serving.api.inference.service import SERVICE, InferenceService
 from serving.repository.state import Entry
-from serving.statistics import Statistics, Tally
 from serving.status import Code, StatusError
+from serving.telemetry.statistics import Statistics, Tally
 from tests.serving import packages
 from tests.serving.api.inference.desk import InferDesk, house, open_infer_desk, texts
 

@@ -6,8 +6,8 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 
 from serving.api.items import MAX_IN_FLIGHT
-from serving.metrics import UNKNOWN
 from serving.status import Code
+from serving.telemetry.metrics import UNKNOWN
 from tests.serving.api.calls import MemoryStream
 from tests.serving.api.inference.desk import InferDesk, house, outputs, texts
 

@@ -6,8 +6,8 @@ import pytest
 
 from serving.api.rest.application import application
 from serving.repository.state import Entry
-from serving.statistics import Statistics
 from serving.status import Code, StatusError
+from serving.telemetry.statistics import Statistics
 from tests.serving.api.desk import Desk
 from tests.serving.api.rest.client import Client
 

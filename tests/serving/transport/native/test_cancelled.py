@@ -10,7 +10,7 @@ from protos.prediction.v1 import prediction_pb2 as pb
 from serving.api.exchange import Backend
 from serving.api.prediction import SERVICE, PredictionService
 from serving.engine.batcher import Limits as Batches
-from serving.metrics import Metrics
+from serving.telemetry.metrics import Metrics
 from serving.transport.native import frames
 from serving.transport.native.frames import ErrorCode
 from serving.transport.native.limits import Limits

@@ -12,15 +12,15 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from serving.engine.device import CPU, CUDA
-from serving.line import Answer, Line
-from serving.metrics import Metrics
+from serving.fleet.line import Answer, Line
+from serving.fleet.worker import COMMIT, METRICS, PREPARE, STARTED, STATISTICS, Refused
+from serving.fleet.workers import Workers, merged
 from serving.repository.control import Control
 from serving.repository.disk import LoadError
 from serving.repository.routing import Routing, Wanted
 from serving.repository.version import Prepared
-from serving.statistics import Statistics, Tally
-from serving.worker import COMMIT, METRICS, PREPARE, STARTED, STATISTICS, Refused
-from serving.workers import Workers, merged
+from serving.telemetry.metrics import Metrics
+from serving.telemetry.statistics import Statistics, Tally
 
 
 def counted(requests: int, rows: list[float], queued: int) -> Metrics:

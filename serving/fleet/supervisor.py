@@ -23,20 +23,21 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from serving import manager, worker
+from serving import manager
 from serving.announce import announce
 from serving.config import Settings
-from serving.descriptors import raise_limit
-from serving.line import Answer, Line, LineEndedError
-from serving.metrics import PROCESS_COLLECTORS, Metrics
+from serving.fleet import worker
+from serving.fleet.line import Answer, Line, LineEndedError
+from serving.fleet.workers import Workers, merged
 from serving.ports import addresses
 from serving.probes import Probes
+from serving.process.descriptors import raise_limit
 from serving.repository.control import Control
 from serving.repository.later import loading
 from serving.server import SAME_SIGNAL_SECONDS, StartError
+from serving.telemetry.metrics import PROCESS_COLLECTORS, Metrics
 from serving.transport.address import BACKLOG, listen
 from serving.transport.interface import TransportError
-from serving.workers import Workers, merged
 
 log = logging.getLogger(__name__)
 

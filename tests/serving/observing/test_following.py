@@ -15,10 +15,10 @@ from serving.api.call import ANY, Call, Metadata, Receiver, Routes, Stream, Stre
 from serving.api.exchange import Exchange
 from serving.engine.batcher import Limits
 from serving.engine.request import Request
-from serving.following import Followed, Following, Story, Witness
-from serving.metrics import Metrics
+from serving.observing.following import Followed, Following, Story, Witness
 from serving.repository import verify
 from serving.status import Code, StatusError
+from serving.telemetry.metrics import Metrics
 from tests.serving import packages
 from tests.serving.api.calls import MemoryCall, MemoryStream, call, stream
 from tests.serving.api.desk import GARBAGE, ONE_HOUSE, Desk, item

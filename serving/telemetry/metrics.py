@@ -7,11 +7,11 @@ from typing import NamedTuple
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 from prometheus_client.registry import Collector
 
-from serving.container import MemoryLimit
 from serving.engine.batcher import Batch, Execution
 from serving.engine.request import Request
-from serving.instruments import Histogram, Instruments, Value
-from serving.statistics import Statistics, Tally
+from serving.telemetry.container import MemoryLimit
+from serving.telemetry.instruments import Histogram, Instruments, Value
+from serving.telemetry.statistics import Statistics, Tally
 
 SECONDS = (
     *(50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3),

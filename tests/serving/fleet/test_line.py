@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from serving.line import Answer, Line, LineEndedError
+from serving.fleet.line import Answer, Line, LineEndedError
 
 PATIENCE = 30.0
 

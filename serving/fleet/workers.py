@@ -14,16 +14,16 @@ from typing import Any
 
 from prometheus_client import Metric
 
-from serving import worker
-from serving.container import NAME as MEMORY_LIMIT
-from serving.gpu import METRICS as GPU
-from serving.line import Line, LineEndedError
-from serving.metrics import CERTIFICATE, DEVICE, READY
+from serving.fleet import worker
+from serving.fleet.line import Line, LineEndedError
 from serving.repository.control import Control
 from serving.repository.disk import LoadError
 from serving.repository.routing import Routing, Wanted, without
 from serving.repository.version import Prepared
-from serving.statistics import Statistics
+from serving.telemetry.container import NAME as MEMORY_LIMIT
+from serving.telemetry.gpu import METRICS as GPU
+from serving.telemetry.metrics import CERTIFICATE, DEVICE, READY
+from serving.telemetry.statistics import Statistics
 
 log = logging.getLogger(__name__)
 

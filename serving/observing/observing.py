@@ -6,9 +6,9 @@ from typing import Final
 
 from serving.api.exchange import Backend
 from serving.config import Settings
-from serving.following import Follower, Following, Witness
+from serving.observing.following import Follower, Following, Witness
+from serving.observing.request_log import RequestLog
 from serving.repository.models import Models
-from serving.request_log import RequestLog
 
 FLUSH_SECONDS: Final = 5.0
 """At the end, in which the collector must have taken the last spans."""
@@ -26,7 +26,7 @@ class Observing:
         self._tracer = None
         if settings.otlp_endpoint:
             # Late: nobody else need have it installed, or wait for it.
-            from serving.tracing import Tracer
+            from serving.observing.tracing import Tracer
 
             self._tracer = Tracer(settings.otlp_endpoint, settings.trace_sample_ratio, worker)
             followers.append(self._tracer)

@@ -21,16 +21,16 @@ from serving import logs
 from serving.api.call import shutting_down
 from serving.config import Settings
 from serving.courtesy import step_back
-from serving.line import Answer, Line
+from serving.fleet.line import Answer, Line
 from serving.manager import result_or_status, statistics
-from serving.metrics import Metrics
 from serving.redaction import show_content
 from serving.repository.disk import LoadError
 from serving.repository.local import Local
 from serving.repository.models import Models
 from serving.repository.state import Entry
-from serving.statistics import Statistics
 from serving.status import StatusError
+from serving.telemetry.metrics import Metrics
+from serving.telemetry.statistics import Statistics
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def main(number: int, settings: Settings, sockets: dict[str, socket.socket], pip
     started = time.monotonic()
     for received in (signal.SIGTERM, signal.SIGINT):
         signal.signal(received, lambda *_: os._exit(0))  # see serving.__main__
-    from serving.memory import share_one_heap
+    from serving.process.memory import share_one_heap
 
     share_one_heap()
     import uvloop

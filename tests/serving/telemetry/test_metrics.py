@@ -4,12 +4,12 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.container import NAME as MEMORY_LIMIT
 from serving.engine.batcher import Batch, Execution
 from serving.engine.device import CPU
 from serving.engine.request import Request
-from serving.metrics import LOAD_OUTCOMES, REASONS, REJECTIONS, Metrics
-from serving.statistics import Statistics
+from serving.telemetry.container import NAME as MEMORY_LIMIT
+from serving.telemetry.metrics import LOAD_OUTCOMES, REASONS, REJECTIONS, Metrics
+from serving.telemetry.statistics import Statistics
 from tests.serving.packages import value
 
 VERSION = {"model", "version"}

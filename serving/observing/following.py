@@ -18,8 +18,8 @@ from serving.api.rest.endpoint import FOLLOWER
 from serving.api.watched import WatchedCall, WatchedStream, gone
 from serving.engine.batcher import Batch, Execution, Observer
 from serving.engine.request import Request
-from serving.metrics import UNKNOWN
 from serving.status import Code, StatusError
+from serving.telemetry.metrics import UNKNOWN
 
 _ID: Final = request_id.HEADER.encode()
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from serving import gpu
-from serving.gpu import Gpu, GpuError
+from serving.telemetry import gpu
+from serving.telemetry.gpu import Gpu, GpuError
 
 UUID = "5ca1ab1e-0000-0000-0000-000000000000"
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from serving.following import Followed, Story
 from serving.logs import configure
-from serving.request_log import RequestLog
+from serving.observing.following import Followed, Story
+from serving.observing.request_log import RequestLog
 from serving.status import Code, StatusError, invalid
 from tests.serving.test_logs import root_logger  # noqa: F401 - it is used by its name
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from serving.engine.runs import Runs
-from serving.watchdog import EXIT_CODE, MAX_GRACE_SECONDS, Watchdog, stacks
+from serving.process.watchdog import EXIT_CODE, MAX_GRACE_SECONDS, Watchdog, stacks
 
 SECONDS = 60.0
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.container import memory_limit
+from serving.telemetry.container import memory_limit
 
 GIB = 2**30
 

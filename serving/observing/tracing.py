@@ -25,7 +25,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from serving import __version__
 from serving.api.call import Metadata
 from serving.courtesy import gently, step_back
-from serving.following import Followed, Story
+from serving.observing.following import Followed, Story
 from serving.status import Code, StatusError
 
 NAME: Final = "triptych"

@@ -4,9 +4,9 @@ import logging
 from typing import Any
 
 from serving.api.call import Metadata
-from serving.following import Followed, Story
-from serving.metrics import UNKNOWN
+from serving.observing.following import Followed, Story
 from serving.status import SHOWN
+from serving.telemetry.metrics import UNKNOWN
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What is told of single requests, where anybody asks for it: a log line, a trace."""

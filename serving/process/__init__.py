@@ -1,0 +1,1 @@
+"""What a process must see to for itself: its memory, its file descriptors, what hangs."""
