@@ -68,7 +68,7 @@ def tables(record: dict[str, Any]) -> list[Table]:
         f"Medians of {record['settings']['rounds']} rounds; real servers, real signals, callers without retries unless "
         "it says otherwise. Calls lost are those that were not answered and may have been begun."
     )
-    return [Table("Faults", ("fault", "figure", "measured"), rows, note, labels=2)]
+    return [Table("Every fault", ("fault", "figure", "measured"), rows, note, labels=2)]
 
 
 def draw(record: dict[str, Any]) -> None:

@@ -27,11 +27,9 @@ MAX_DESCRIPTION: Final = 256
 _QUOTAS: Final = {
     "queue_full": ("queue", "rows, or bytes, that may wait for one version of a model"),
     "too_late": ("queue", "work that can be done before the request's deadline"),
+    "client_limit": ("client", "what one client may ask of this server"),
 }
-"""What was exhausted and whose it is, by reason."""
-
-_OWN_QUOTA: Final = ("client", "what one client may ask of this server")
-"""The same, for all others."""
+"""What was exhausted and whose it is, by reason; of other things there is no quota."""
 
 
 def encode(error: StatusError, request_id: str) -> bytes:
@@ -69,8 +67,8 @@ def description(error: StatusError) -> str:
 def _fixed(code: Code, label: str, word: str) -> bytes:
     """What errors with one reason have in common."""
     fixed = _serialised(Status(code=code)) + _detail(pb.ErrorInfo(reason=word, domain=DOMAIN))
-    if code is Code.RESOURCE_EXHAUSTED:
-        subject, what = _QUOTAS.get(label, _OWN_QUOTA)
+    if label in _QUOTAS:
+        subject, what = _QUOTAS[label]
         fixed += _detail(pb.QuotaFailure(violations=[pb.QuotaFailure.Violation(subject=subject, description=what)]))
     return fixed
 

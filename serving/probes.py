@@ -112,7 +112,11 @@ class _Server(ThreadingWSGIServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._room.acquire(blocking=False):
             self._until[request] = time.monotonic() + REQUEST_SECONDS
-            super().process_request(request, client_address)
+            try:
+                super().process_request(request, client_address)
+            except RuntimeError:  # there is no thread to be had: now, perhaps, and not for ever
+                self._over(request)
+                self.shutdown_request(request)
         else:
             self.shutdown_request(request)
 
@@ -120,8 +124,7 @@ class _Server(ThreadingWSGIServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._until.pop(request, None)
-            self._room.release()
+            self._over(request)
             self._keep_spare()
 
     def service_actions(self) -> None:
@@ -131,6 +134,11 @@ class _Server(ThreadingWSGIServer):
             if until < now:
                 with contextlib.suppress(OSError):  # it has just ended
                     connection.shutdown(socket.SHUT_RDWR)
+
+    def _over(self, request: Any) -> None:
+        """There is room for another."""
+        self._until.pop(request, None)
+        self._room.release()
 
     def _keep_spare(self) -> None:
         with contextlib.suppress(OSError):

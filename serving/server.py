@@ -296,6 +296,8 @@ class Server:
 
     def _give_up(self, reason: str) -> None:
         """End, for a new process to begin: only that can have the device again."""
+        if self._stopping.is_set():
+            return  # told of every version, it would seem to be asked twice, and drop what is in flight
         log.critical("the device is lost: exiting", extra={"reason": reason, "exit_code": DEVICE_LOST})
         self.exit_code = DEVICE_LOST
         self.stop()
@@ -306,7 +308,9 @@ class Server:
 
     def _healthy(self, name: str) -> bool | None:
         """What plain HTTP says of a name, also while the loop hangs."""
-        return not self._watchdog.hung if name == names.LIVENESS else self._health.serving(name)
+        if self._watchdog.hung and name in (names.LIVENESS, names.READINESS):
+            return False
+        return self._health.serving(name)
 
     def _set_health_soon(self) -> None:
         self._loop.call_soon_threadsafe(self._set_health)
@@ -317,7 +321,7 @@ class Server:
         ready = self._models.ready
         health.set(names.LIVENESS, not self._watchdog.hung)
         health.set(names.STARTUP, self._loaded)
-        health.set(names.READINESS, serving and self._models.all_ready)
+        health.set(names.READINESS, serving and self._models.all_ready and not self._watchdog.hung)
         for service in NAMES:
             health.set(service, serving)
         for name, has_version in ready.items():

@@ -5,6 +5,7 @@ every thread stands, and the process is not live meanwhile; a batch is told to e
 the process with it, so that its supervisor, or Kubernetes, starts another.
 """
 
+import contextlib
 import logging
 import os
 import sys
@@ -12,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from serving.engine.runs import Run
 
@@ -23,6 +24,9 @@ EXIT_CODE: Final = 70
 
 MAX_GRACE_SECONDS: Final = 10.0
 """In which what was too long must have come to its end; where less is too long, as much as that."""
+
+SAY_SECONDS: Final = 1.0
+"""In which the log must have taken what is said."""
 
 _LOOP: Final = "event loop"
 _MAX_FRAMES: Final = 20
@@ -77,8 +81,10 @@ class Watchdog:
         """Seconds for which the process could have got on: while it was stopped as a whole, nobody could."""
         self._since: dict[Run, float] = {}
         """When each run was seen first, ..."""
-        self._asked: float | None = None
-        """... and when the loop was asked to turn; None where it has."""
+        self._asked = 0.0
+        """... and when the loop was asked to turn, ..."""
+        self._has_turned = True
+        """... and whether it has: all that the loop itself ever sets."""
         self._loop_hung = False
         self.hung = False
         """Is something under way that takes too long?"""
@@ -127,12 +133,12 @@ class Watchdog:
 
     def _look_at_loop(self, *, blameless: bool) -> None:
         """Does the loop turn? It is `blameless` while it may itself be waiting for a batch."""
-        if self._asked is None:
-            self._asked, self._loop_hung = self._awake, False
+        if self._has_turned:
+            self._asked, self._has_turned, self._loop_hung = self._awake, False, False
             try:
                 self._call(self._turned)
             except RuntimeError:  # it is closed: the end is near
-                self._asked = None
+                self._has_turned = True
                 self.stop()
             return
         if blameless:
@@ -145,7 +151,7 @@ class Watchdog:
             self._give_up(_LOOP, age)
 
     def _turned(self) -> None:
-        self._asked = None
+        self._has_turned = True
 
     def _set(self, *, hung: bool) -> None:
         self.hung = hung
@@ -155,11 +161,19 @@ class Watchdog:
         self._told(kind)
         if not self.hung:
             self._set(hung=True)
-        log.critical("hangs", extra={"what": what, "seconds": round(age, 1), "threads": stacks()})
+        say("hangs", {"what": what, "seconds": round(age, 1), "threads": stacks()})
 
     def _give_up(self, what: str, age: float) -> None:
-        log.critical("hangs for good: exiting", extra={"what": what, "seconds": round(age, 1), "exit_code": EXIT_CODE})
+        say("hangs for good: exiting", {"what": what, "seconds": round(age, 1), "exit_code": EXIT_CODE})
         self._leave(EXIT_CODE)
+
+
+def say(event: str, about: dict[str, Any]) -> None:
+    """Log it from another thread, and don't wait for ever: what hangs may be the log, whose lock nobody gets then."""
+    saying = threading.Thread(target=log.critical, args=(event,), kwargs={"extra": about}, name="say", daemon=True)
+    with contextlib.suppress(RuntimeError):  # there is no thread to be had, and worse to be done
+        saying.start()
+        saying.join(SAY_SECONDS)
 
 
 def stacks() -> dict[str, list[str]]:

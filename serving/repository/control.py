@@ -13,24 +13,18 @@ from typing import Literal
 from serving.repository import disk, policy
 from serving.repository.disk import LoadError, RepositoryError
 from serving.repository.later import NotYetError
+from serving.repository.loader import Loader, TryOut
 from serving.repository.observed import Versions, complain, home_of, marks_of
 from serving.repository.policy import PolicyError
 from serving.repository.relapse import Relapses
 from serving.repository.routing import Fleet, Routing, Wanted
-from serving.repository.state import POLICY, Entry, Model, Pending, Seen
+from serving.repository.state import POLICY, Entry, Model
 from serving.status import SHOWN, Code, Resource, StatusError, shown
 from serving.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 Mode = Literal["none", "poll", "explicit"]
-
-TryOut = Callable[[Path, str, int, str], bool]
-"""Has a package (folder, name, version, digest) been run where it can do no harm? False where it still is; raises
-LoadError where it is unfit."""
-
-RETRY_SECONDS = 10.0
-"""After which a version is tried again that failed for reasons which are not its own."""
 
 ALL = "*"
 
@@ -54,8 +48,8 @@ class Control:
         self._metrics = metrics
         self._mode = mode
         self._versions = versions
-        self._try_out = try_out
         self._clock = clock
+        self._loader = Loader(folder, fleet, metrics, try_out, clock)
         self._models: dict[str, Model] = {}
         self._complaint = ""
         self._relapses = Relapses(fleet, metrics, lambda name, model: self._update(name, model, {}), clock)
@@ -194,7 +188,8 @@ class Control:
         for name, model in self._models.items():
             for number, seen in model.seen.items():
                 if seen.ready and not seen.tried_out and seen.retry_at <= now:
-                    self._try_served(name, model, number, seen)
+                    if not self._loader.try_served(name, number, seen):
+                        self._update(name, model, {})
                     break
         return any(s.ready and not s.tried_out for model in self._models.values() for s in model.seen.values())
 
@@ -281,7 +276,7 @@ class Control:
             if chosen.latest is not None and len(serve) >= chosen.latest and number not in chosen.pinned:
                 continue
             if number in versions:
-                changed |= self._bring(name, model, number, versions[number], before.get(number), trial=trial)
+                changed |= self._loader.bring(name, model, number, versions[number], before.get(number), trial=trial)
             if model.ready(number):
                 serve.append(number)
         serve += model.held - {*serve}
@@ -302,55 +297,6 @@ class Control:
             else:
                 model.routing = routing
 
-    def _bring(
-        self, name: str, model: Model, number: int, folder: Path, pending: Pending | None, *, trial: bool
-    ) -> bool:
-        """Load a version, unless it was tried as it is; whether a commit is needed."""
-        mark, seen = disk.fingerprint(folder), model.seen.get(number)
-        if seen is not None and (seen.mark == mark or (seen.mark is None and self._clock() < seen.retry_at)):
-            return False
-        asked = False
-        try:
-            digest = None
-            if trial:
-                if pending is not None and pending.mark == mark:
-                    digest = pending.digest  # to read it is work
-                else:
-                    digest = disk.read(self._folder, folder, name, number).digest
-                same = seen is not None and seen.ready and seen.digest == digest
-                if not (same or self._try_out(folder, name, number, digest)):
-                    model.pending[number] = Pending(folder, mark, digest)
-                    return False
-            asked = True
-            prepared = self._fleet.prepare(Wanted(str(folder), name, number, digest))
-        except LoadError as error:
-            self._refuse(name, number, error, seen.reason if seen else "")
-            # The one that is served lies in memory and goes on.
-            kept = seen is not None and seen.ready
-            model.seen[number] = Seen(
-                mark if error.lasting else None,
-                folder,
-                kept,
-                seen.digest if seen is not None and kept else "",
-                str(error),
-                tried_out=True,
-                retry_at=self._clock() + RETRY_SECONDS,
-            )
-            return asked  # of several, some may have prepared it
-        if prepared.fresh:
-            self._metrics.loaded(name, "ready")
-        model.seen[number] = Seen(mark, folder, ready=True, digest=prepared.digest, tried_out=trial)
-        return prepared.fresh
-
-    def _refuse(self, name: str, number: int, error: LoadError, before: str = "") -> None:
-        """Log and count that a version is not served; not again and again, where it is for passing reasons."""
-        about = {"model": name, "version": number, "reason": str(error)}
-        if error.lasting:
-            log.error("model refused", extra=about)
-            self._metrics.loaded(name, error.outcome)
-        elif str(error) != before:
-            log.warning("model not loaded yet", extra=about)
-
     def _commit(self, name: str, model: Model, routing: Routing) -> None:
         if (routing.default, routing.labels) != (model.routing.default, model.routing.labels):
             about = {"model": name, "default": routing.default, "versions": routing.versions, "labels": routing.labels}
@@ -362,20 +308,6 @@ class Control:
     def _count_ready(self, name: str, model: Model) -> None:
         for number, seen in model.seen.items():
             self._metrics.readiness(name, number, ready=seen.ready)
-
-    def _try_served(self, name: str, model: Model, number: int, seen: Seen) -> None:
-        """Try out a version that is served already, and serve it no more where it fails."""
-        try:
-            seen.tried_out = self._try_out(seen.folder, name, number, seen.digest)
-        except LoadError as error:
-            if disk.fingerprint(seen.folder) != seen.mark:
-                seen.tried_out = True  # it is another by now
-            elif not error.lasting:
-                seen.retry_at = self._clock() + RETRY_SECONDS
-            else:
-                self._refuse(name, number, error)
-                seen.ready, seen.tried_out, seen.reason = False, True, str(error)
-                self._update(name, model, {})
 
 
 def _not_found(name: str) -> StatusError:

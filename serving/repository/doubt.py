@@ -12,7 +12,7 @@ from serving.repository.disk import LoadError
 log = logging.getLogger(__name__)
 
 HOLD_SECONDS = 10.0
-"""After a check that found nothing wrong: callers whose requests can't be computed must not keep it busy."""
+"""After a check, until the next: callers whose requests can't be computed must not keep it busy."""
 
 
 class Doubt:
@@ -27,15 +27,17 @@ class Doubt:
         self._clock = clock
         self._lock = threading.Lock()
         self._again_at = 0.0
-        self._over = False
 
     def __call__(self) -> None:
         """Too many batches failed."""
         with self._lock:
-            if self._over or self._clock() < self._again_at:
+            if self._clock() < self._again_at:
                 return
             self._again_at = self._clock() + HOLD_SECONDS
-        threading.Thread(target=self._check, name="doubt", daemon=True).start()
+        try:
+            threading.Thread(target=self._check, name="doubt", daemon=True).start()
+        except RuntimeError as error:  # there is none to be had; who asks has callers to answer
+            log.warning("batches fail, and there is no thread to check why", extra={"reason": str(error)})
 
     def _check(self) -> None:
         manifest = self._runner.manifest
@@ -43,10 +45,6 @@ class Doubt:
         try:
             verify.reproduce(self._runner)
         except LoadError as error:
-            with self._lock:
-                if self._over:
-                    return
-                self._over = True
             self._unsound(str(error))
         else:
             log.warning("batches fail, and the golden examples hold: it is what was asked", extra=about)

@@ -15,6 +15,13 @@ log = logging.getLogger(__name__)
 FIRST_BACKOFF_SECONDS = 2.0
 LAST_BACKOFF_SECONDS = 60.0
 
+STALE_SECONDS = 5.0
+"""After a recovery, in which a report is taken for one of the session before: of several workers each makes its own.
+Should it be about the new one, it is repeated (`serving.repository.doubt`)."""
+
+STEADY_SECONDS = 60.0
+"""After which a version that came back, and fails again, is tried again at once, as for the first time."""
+
 
 @dataclass(slots=True)
 class _Relapse:
@@ -23,6 +30,13 @@ class _Relapse:
     seen: Seen
     backoff: float = FIRST_BACKOFF_SECONDS
     again_at: float = -math.inf
+    back_at: float = -math.inf
+    """When it was served again."""
+
+    def wait(self, now: float) -> None:
+        """Try it later; the next time later still."""
+        self.again_at = now + self.backoff
+        self.backoff = min(2 * self.backoff, LAST_BACKOFF_SECONDS)
 
 
 class Relapses:
@@ -37,6 +51,8 @@ class Relapses:
         self._serve = serve
         self._clock = clock
         self._out: dict[tuple[str, int], _Relapse] = {}
+        self._back: dict[tuple[str, int], _Relapse] = {}
+        """Those that recovered, not long ago."""
 
     def __bool__(self) -> bool:
         return bool(self._out)
@@ -46,10 +62,19 @@ class Relapses:
         seen = model.seen.get(number)
         if seen is None or not seen.ready or seen.digest != digest:
             return
+        now = self._clock()
+        relapse = self._back.pop((name, number), None)
+        if relapse is None or relapse.seen is not seen or now >= relapse.back_at + STEADY_SECONDS:
+            relapse = _Relapse(seen)
+        elif now < relapse.back_at + STALE_SECONDS:
+            self._back[name, number] = relapse
+            return
+        else:
+            relapse.wait(now)  # it loads, and fails again and again
         log.error("model failed", extra={"model": name, "version": number, "reason": reason})
         self._metrics.failed(name, number)
         seen.ready, seen.reason = False, f"it failed while it served: {reason}"
-        self._out[name, number] = _Relapse(seen)
+        self._out[name, number] = relapse
         self._serve(name, model)
 
     def recover(self, models: Mapping[str, Model]) -> None:
@@ -66,10 +91,11 @@ class Relapses:
                 self._fleet.prepare(Wanted(str(seen.folder), name, number, seen.digest))
             except LoadError as error:
                 log.warning("model not recovered", extra={**about, "reason": str(error), "backoff": relapse.backoff})
-                relapse.again_at = self._clock() + relapse.backoff
-                relapse.backoff = min(2 * relapse.backoff, LAST_BACKOFF_SECONDS)
+                relapse.wait(self._clock())
+                self._fleet.commit({name: model.routing})  # of several, some may have prepared it: they let it go
                 continue
-            del self._out[name, number]
+            self._back[name, number] = self._out.pop((name, number))
+            relapse.back_at = self._clock()
             seen.ready, seen.reason = True, ""
             self._metrics.loaded(name, "ready")
             self._serve(name, model)

@@ -124,7 +124,8 @@ class _Current(ssl.SSLContext):
 class _Watched(ssl.SSLObject):
     """One connection, which tells when its handshake is over, or it is gone."""
 
-    ended: Callable[[], object]
+    ended: Callable[[], object] = staticmethod(lambda: None)
+    """Until it is told otherwise: one that could not be made ends, too."""
 
     def do_handshake(self) -> None:
         """Go on with it; raises while it is not over."""

@@ -30,8 +30,9 @@ from serving.package.manifest import (
     digest,
 )
 from serving.repository import verify
-from serving.repository.control import Control, Mode, TryOut
+from serving.repository.control import Control, Mode
 from serving.repository.disk import Package
+from serving.repository.loader import TryOut
 from serving.repository.models import Models
 from serving.repository.routing import Fleet
 from serving.repository.verify import Loaded

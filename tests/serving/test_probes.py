@@ -113,6 +113,19 @@ def test_a_client_that_goes_on_and_on_is_cut(
                         raise EOFError
 
 
+def test_want_of_threads_takes_no_room_for_ever(start: Callable[[str], int], monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    port = start("127.0.0.1:0")
+    with monkeypatch.context() as patched:
+        patched.setattr("serving.probes.ThreadingWSGIServer.process_request", none)
+        for _ in range(MAX_CONNECTIONS + 1):
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+                assert not client.recv(1), "it is turned away"
+    assert ask(port, "/health/live")[0] == 200
+
+
 def test_nothing_is_written_for_a_probe(port: int, capfd: pytest.CaptureFixture[str]) -> None:
     ask(port, "/health/live")
     ask(port, "/nothing")

@@ -1,5 +1,6 @@
 """What takes too long, by a clock that the test sets: noticed, ended, and if nothing helps the process with it."""
 
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -134,6 +135,17 @@ def test_a_closed_loop_is_the_end(post: Post) -> None:
     post.watchdog._call = closed
     post.wait(3 * SECONDS)
     assert not post.left
+
+
+def test_a_log_that_hangs_keeps_no_process(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads standard error has stopped to, and the loop hangs in what it would log."""
+    monkeypatch.setattr("serving.process.watchdog.SAY_SECONDS", 0.01)
+    taken = threading.Event()
+    monkeypatch.setattr("serving.process.watchdog.log.critical", lambda *_, **__: taken.wait(30))
+    post.turns = False
+    post.wait(SECONDS + MAX_GRACE_SECONDS + 4)
+    taken.set()
+    assert post.left[0] == EXIT_CODE
 
 
 def test_where_threads_stand() -> None:

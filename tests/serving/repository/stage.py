@@ -64,6 +64,8 @@ class Stage:
         self.tried: list[int] = []
         self.unfit: set[int] = set()
         self.under_way: set[int] = set()
+        self.starving: set[int] = set()
+        """Those whose trials can't be started."""
         self.now = 0.0
         self.control = Control(
             folder,
@@ -76,6 +78,8 @@ class Stage:
         )
 
     def _try_out(self, folder: Path, name: str, version: int, digest: str) -> bool:
+        if version in self.starving:
+            raise LoadError("load_error", "its trial could not be started", lasting=False)
         self.tried.append(version)
         if version in self.under_way:
             return False

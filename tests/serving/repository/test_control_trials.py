@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from serving.repository import disk
-from serving.repository.control import RETRY_SECONDS
-from serving.repository.disk import LoadError
+from serving.repository.loader import RETRY_SECONDS
 from serving.repository.routing import Routing
 from serving.repository.state import Entry
 from tests.serving.packages import value
@@ -124,14 +123,10 @@ def test_what_is_not_the_packages_fault_is_tried_again_later(stage: Stage, caplo
 
 def test_a_served_version_that_could_not_be_tried_out_is_served_on(stage: Stage) -> None:
     stage.control.start()
-
-    def no_memory(*_: object) -> bool:
-        raise LoadError("load_error", "its trial could not be started", lasting=False)
-
-    stage.control._try_out = no_memory
+    stage.starving.add(1)
     assert stage.control.try_out(), "it is still to be tried"
     assert stage.routing().default == 1
-    stage.control._try_out = stage._try_out
+    stage.starving.clear()
     stage.control.try_out()
     assert stage.tried == [], "not at once again"
     stage.now += RETRY_SECONDS

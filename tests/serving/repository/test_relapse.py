@@ -1,15 +1,23 @@
 """A version that fails while it serves: out at once, and back when a fresh session of it is sound."""
 
+import threading
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from serving.engine.device import CPU, Device
+from serving.engine.engine import Runner
 from serving.repository import disk, verify
 from serving.repository.disk import LoadError
 from serving.repository.doubt import HOLD_SECONDS, Doubt
-from serving.repository.relapse import FIRST_BACKOFF_SECONDS, LAST_BACKOFF_SECONDS
+from serving.repository.relapse import (
+    FIRST_BACKOFF_SECONDS,
+    LAST_BACKOFF_SECONDS,
+    STALE_SECONDS,
+    STEADY_SECONDS,
+)
 from tests.serving.packages import copy
 from tests.serving.repository.stage import PRICE, Stage
 
@@ -71,6 +79,42 @@ def test_it_is_tried_less_and_less_often(stage: Stage, lasting: bool) -> None:
     assert stage.fleet.versions() == (1, 2)
 
 
+def test_what_other_workers_say_of_the_same_fault_does_not_take_the_fresh_session_out(stage: Stage) -> None:
+    commits = stage.fleet.commits
+    for _ in range(5):
+        fail(stage, 2)
+        stage.now += STALE_SECONDS / 10
+    assert stage.fleet.commits == commits + 2, "out, and back"
+    assert stage.fleet.versions() == (1, 2)
+
+
+def test_one_that_loads_and_fails_again_and_again_waits_longer_and_longer(stage: Stage) -> None:
+    fail(stage, 2)
+    backoff = FIRST_BACKOFF_SECONDS
+    for _ in range(3):
+        stage.now += STALE_SECONDS + 1
+        fail(stage, 2)
+        assert stage.fleet.versions() == (1,), "not at once, this time"
+        stage.now += backoff - 0.1
+        stage.control.mend()
+        assert stage.fleet.versions() == (1,)
+        stage.now += 0.2
+        stage.control.mend()
+        assert stage.fleet.versions() == (1, 2)
+        backoff *= 2
+    stage.now += STEADY_SECONDS
+    fail(stage, 2)
+    assert stage.fleet.versions() == (1, 2), "it was steady for long: that is another fault"
+
+
+def test_what_some_prepared_is_let_go_where_another_refuses(stage: Stage) -> None:
+    stage.fleet.refusing.add(2)
+    commits = stage.fleet.commits
+    fail(stage, 2)
+    assert stage.fleet.commits == commits + 2, "out, and nothing kept of the attempt"
+    assert stage.fleet.versions() == (1,)
+
+
 def test_looks_at_the_folder_do_not_bring_it_back(stage: Stage) -> None:
     stage.fleet.failing.add(2)
     fail(stage, 2)
@@ -98,6 +142,17 @@ def test_word_of_another_package_comes_too_late(stage: Stage) -> None:
     stage.control.failed("nobody", 1, "0" * 64, REASON)
     assert stage.fleet.versions() == (1, 2)
     assert not stage.control.mend()
+
+
+def test_want_of_a_thread_disturbs_nobody(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Who doubts has callers to answer, whose batch has just failed."""
+
+    def none(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none)
+    Doubt(cast("Runner", None), lambda _: pytest.fail("nothing was found out"))()
+    assert "no thread" in caplog.text
 
 
 def test_doubt_is_answered_by_the_golden_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,8 +183,10 @@ def test_doubt_is_answered_by_the_golden_examples(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(runner.session, "run", broken)
     ask(1)
     assert reasons == ["it can't compute its golden examples any more: CUDA failure 700"]
-    now += HOLD_SECONDS
     ask(0)
-    assert len(reasons) == 1, "it is said once"
+    assert len(reasons) == 1, "it is not said again at once"
+    now += HOLD_SECONDS
+    ask(1)
+    assert len(reasons) == 2, "the first time, it may have been taken for word of another session"
     with pytest.raises(LoadError, match="any more"):
         verify.reproduce(runner)
