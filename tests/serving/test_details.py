@@ -80,6 +80,12 @@ def test_when_to_come_back(seconds: float, told: float) -> None:
     assert found["QuotaFailure"].violations[0].subject == "queue"
 
 
+@pytest.mark.parametrize(("reason", "subject"), [("too_late", "queue"), ("client_limit", "client")])
+def test_whose_quota_it_is(reason: str, subject: str) -> None:
+    found = read(StatusError(Code.RESOURCE_EXHAUSTED, "enough", reason=reason))[1]
+    assert [violation.subject for violation in found["QuotaFailure"].violations] == [subject]
+
+
 def test_what_was_not_found() -> None:
     found = read(StatusError(Code.NOT_FOUND, "none", resource=Resource("model", "x")))[1]
     assert (found["ResourceInfo"].resource_type, found["ResourceInfo"].resource_name) == ("model", "x")
