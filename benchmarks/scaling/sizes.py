@@ -130,8 +130,6 @@ class Size:
     """Where every client has one to every pod of its cell."""
     connection_gib: float
     """Memory that they take in a pod."""
-    dns_share: float
-    """Of the addresses that an answer has room for, a cell's."""
     proxy_cores: float
     series: int
     scrape_mb: float
@@ -229,7 +227,6 @@ def size(rate: float, work: Work, of: Measured, given: Assumptions) -> Size:
         clients=clients,
         pod_connections=connections,
         connection_gib=connections * of.connection_bytes / 2**30,
-        dns_share=pods / cells / DNS_ADDRESSES,
         proxy_cores=proxy_cores,
         series=pods * of.series,
         scrape_mb=pods * of.scrape_bytes / given.scrape_seconds / 1e6,
