@@ -84,6 +84,13 @@ class ServerProcess:
                 return event
         raise AssertionError(f"the server ended without {name!r}: {self.output}")
 
+    def wait_imported(self, module: str) -> None:
+        """Until the interpreter says so, which it does under PYTHONPROFILEIMPORTTIME."""
+        while (event := self._events.get(timeout=READY_SECONDS)) is not None:
+            if event["event"].startswith("import time:") and event["event"].rpartition("|")[2].strip() == module:
+                return
+        raise AssertionError(f"the server ended without {module!r}")
+
     def wait_ready(self) -> Self:
         event = self.wait_for("serving")
         self.address = event["grpc"]
