@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cli.add_commands(commands)
     check = commands.add_parser("check", help="verify every package of a models folder, as a server would")
     check.add_argument("models", nargs="?", default="models", help="folder of model packages (default: models)")
-    check.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:I (default: auto)")
+    check.add_argument("--device", default="auto", help="as of serve (default: auto)")
     check.set_defaults(func=_check)
     token = commands.add_parser("token", help="make a token, and the entry of the tokens file that stands for it")
     token.add_argument("name", help="of the client; several tokens may have one")
@@ -77,16 +77,23 @@ def _serve(options: argparse.Namespace) -> int:
 
     from serving import logs
     from serving.config import SettingsError, check_files, misspelt, resolve
+    from serving.engine.cuda import CudaError, Driver
+    from serving.engine.wanted import refusal
     from serving.redaction import show_content
-    from serving.repository.watch import THREAD
-    from serving.server import StartError, serve
 
     flags = {name: value for name, value in vars(options).items() if name not in ("func", "config")}
     try:
         settings = resolve(flags, file=options.config)
         check_files(settings)
+        if settings.device.startswith("cuda"):
+            Driver.find()  # or an end at once: to import all that serves takes longer
     except SettingsError as error:
         return _fail(str(error), code=2)
+    except CudaError as error:
+        return _fail(refusal(settings.device, str(error)))
+    from serving.repository.watch import THREAD
+    from serving.server import StartError, serve
+
     logs.configure(settings.log_format, settings.log_level)
     for name, meant in misspelt(os.environ).items():
         logging.getLogger(__name__).warning("not a setting", extra={"variable": name, "did_you_mean": meant})

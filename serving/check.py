@@ -7,7 +7,7 @@ from pathlib import Path
 from serving.api.tasks import TASKS
 from serving.engine import device
 from serving.engine.batcher import Limits
-from serving.engine.device import Device, DeviceError
+from serving.engine.device import CPU, Device, DeviceError
 from serving.package.manifest import InputSpec, OutputSpec
 from serving.repository import disk, policy, trial, verify
 from serving.repository.disk import LoadError, RepositoryError
@@ -51,7 +51,7 @@ def check(models: str, wanted_device: str) -> int:
                 report.refuse(error)
                 refused += 1
     verdict = f"{refused} refused, {ready} ready" if refused else f"{ready} ready"
-    print(f"{verdict}, in {time.monotonic() - started:.2f} s on {chosen.provider}")
+    print(f"{verdict}, in {time.monotonic() - started:.2f} s on {_places(chosen)}")
     return 1 if refused else 0
 
 
@@ -96,7 +96,11 @@ class _Report:
         print(f"{self.name:<16} {self.number:>4}  {verdict}", *self._lines, sep="\n")
 
 
-def _check(report: _Report, models: Path, place: Path, chosen: Device) -> None:
+def _places(devices: Sequence[Device]) -> str:
+    return ", ".join(found.provider if found.provider == CPU else found.name for found in devices)
+
+
+def _check(report: _Report, models: Path, place: Path, chosen: Sequence[Device]) -> None:
     """Take a package through every step.
 
     Raises:
@@ -114,8 +118,16 @@ def _check(report: _Report, models: Path, place: Path, chosen: Device) -> None:
     trial_seconds = sum(tried.seconds.values())
     report.done("trial", f"all steps in a process of its own, {tensors.size(tried.peak_bytes)} at most", trial_seconds)
     examples = len(next(iter(manifest.golden.inputs.values())))
+    for one in chosen:
+        _load(report, package, one, rows)
+    report.accept(f"{examples} golden examples on {_places(chosen)}, {tensors.size(len(package.model))}")
+
+
+def _load(report: _Report, package: disk.Package, chosen: Device, rows: int) -> None:
+    manifest = package.manifest
+    examples = len(next(iter(manifest.golden.inputs.values())))
     remarks = {
-        "session": f"loaded by ONNX Runtime for {chosen.provider}",
+        "session": f"loaded by ONNX Runtime for {_places([chosen])}",
         "signature": f"inputs {_named(manifest.inputs)}; outputs {_named(manifest.outputs)}",
         "golden": f"{examples} examples reproduced",
     }
@@ -126,7 +138,14 @@ def _check(report: _Report, models: Path, place: Path, chosen: Device) -> None:
 
     loaded = verify.load(package, chosen, rows, done)
     report.done("warm-up", f"batches of up to {loaded.batch_rows} rows are worth while")
-    report.accept(f"{examples} golden examples on {loaded.runner.session.provider}, {tensors.size(len(package.model))}")
+    if loaded.placement is not None:
+        beside = "; ".join(
+            f"{why or 'without need'}: {', '.join(ops)}"
+            for why, ops in loaded.placement.excuses(chosen.provider).items()
+        )
+        report.done(
+            "placement", f"{loaded.placement.count(chosen.provider)} nodes there, on the CPU {beside or 'none'}"
+        )
 
 
 def _named(specs: Sequence[InputSpec | OutputSpec]) -> str:

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from serving.access.tokens import TokenError
 from serving.access.tokens import read as read_tokens
+from serving.engine.wanted import WANTED
 from serving.repository.policy import VERSIONS
 from serving.transport.interface import MAX_CONNECTIONS
 from serving.transport.tls import Tls, TlsError
@@ -25,7 +26,7 @@ Address = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):[0-9]{
 OptionalAddress = Annotated[
     str, Meta(pattern=r"^((\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):[0-9]{1,5})?$", extra={"shape": "HOST:PORT"})
 ]
-Device = Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$", extra={"shape": "auto|cpu|cuda|cuda:I"})]
+Device = Annotated[str, Meta(pattern=f"^({WANTED})$", extra={"shape": "auto|cpu|cuda|cuda:I[,cuda:J...]"})]
 File = Annotated[str, Meta(extra={"shape": "FILE"})]
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Seconds = Annotated[float, Meta(ge=0.0, le=1e6)]
@@ -65,7 +66,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(pattern=f"^({VERSIONS})$", extra={"shape": "all|latest:N"}),
         Meta(description="versions served of a model whose serving.toml says nothing of it: all, or latest:N"),
     ] = "all"
-    device: Annotated[Device, Meta(description="auto, cpu, cuda or cuda:I; cuda never falls back")] = "auto"
+    device: Annotated[
+        Device, Meta(description="auto, cpu, cuda, or GPUs by number with commas between; cuda never falls back")
+    ] = "auto"
+    gpu_memory_limit: Annotated[
+        int, Meta(ge=0, le=2**50), Meta(description="bytes of tensors of one model version on a GPU; 0 is any")
+    ] = 0
+    tf32: Annotated[
+        bool,
+        Meta(description="multiply float32 with 10 bits of mantissa on GPUs: faster, and seldom within tolerances"),
+    ] = False
     transport: Annotated[
         Literal["native", "grpcio"], Meta(description="how gRPC is spoken: native, or by grpcio's own server")
     ] = "native"

@@ -24,7 +24,7 @@ from serving.api.tasks import TASKS
 from serving.config import Settings
 from serving.engine import device
 from serving.engine.batcher import Limits
-from serving.engine.device import DeviceError
+from serving.engine.device import CudaOptions, DeviceError
 from serving.engine.runs import Runs
 from serving.manager import Manager, NoModelError
 from serving.observing.observing import Observing
@@ -37,7 +37,7 @@ from serving.repository.local import Local
 from serving.repository.models import Models
 from serving.security import Security
 from serving.services import NAMES, Services
-from serving.telemetry.gpu import gpu
+from serving.telemetry.gpu import gpus
 from serving.telemetry.metrics import Metrics
 from serving.transport.interface import TransportError
 from serving.transport.tls import TlsError
@@ -110,16 +110,16 @@ class Server:
         self._probes = Probes(self._metrics.registry, self._healthy)
         self._security = Security(settings, self._metrics)
         self._ports = Ports(settings, self._security.tls)
-        chosen = device.choose(settings.device)
-        self._metrics.device(settings.device, chosen.provider)
-        if chosen.index is not None and (watched := gpu(chosen.index)) is not None:
+        self._devices = device.choose(settings.device, CudaOptions(settings.gpu_memory_limit, settings.tf32))
+        self._metrics.device(settings.device, self._devices[0].provider)
+        indices = [chosen.index for chosen in self._devices if chosen.index is not None]
+        if indices and (watched := gpus(indices)) is not None:
             self._metrics.registry.register(watched)
         loop = self._loop = asyncio.get_running_loop()
         self._runs = Runs()
-        self._device = chosen
         self._models = Models(
             Path(settings.models),
-            chosen,
+            self._devices,
             Limits(
                 settings.max_batch_rows,
                 settings.max_queue_rows,
@@ -287,7 +287,7 @@ class Server:
 
     def _version_failed(self, name: str, number: int, digest: str, reason: str) -> None:
         """A version that is served is sound no more; called on whatever thread."""
-        problem = device.problem(self._device)
+        problem = next(filter(None, map(device.problem, self._devices)), None)
         if problem is None:
             self._governed.failed(name, number, digest, reason)
         else:

@@ -23,7 +23,7 @@ SAFE_SHARE = 0.85
 clock began earlier, the answer has a way to go, and under overload all that is taken comes at the last moment."""
 
 DEPTH = 2
-"""Batches in the pipe: one that computes and, once a full one has gathered, the next being built."""
+"""Batches in the pipe of an instance: one that computes and, once a full one has gathered, the next being built."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Limits:
     max_queue_bytes: int = 256 * 1024 * 1024
     max_delay: float = 0.0
     """Seconds for which a batch that is not full may wait for more rows although the executor is free."""
+    instances: int = 1
+    """Sessions of the same graph, on a device each, that compute at the same time."""
     settle_turns: int = 0
     """Turns of the loop without a new request after which one that ran dry is believed to be so.
 
@@ -216,7 +218,7 @@ class Batcher:
         wait = batches * self._cost.predict(size // max(batches, 1))
         for batch in self._running:
             wait += self._cost.predict(batch.size)
-        return wait * self._pace.stretch
+        return wait * self._pace.stretch / self._limits.instances
 
     def _schedule(self) -> None:
         # Not at once: requests that arrive in the same turn of the loop leave together.
@@ -256,11 +258,11 @@ class Batcher:
     def _reason(self, now: float) -> str | None:
         """Why a batch should leave now, or None if it should not."""
         rows = self._queue.rows
-        if not rows or len(self._running) >= DEPTH:
+        if not rows or len(self._running) >= DEPTH * self._limits.instances:
             return None
         if rows >= self._limits.max_batch_rows:
             return "full"
-        if self._running:
+        if len(self._running) >= self._limits.instances:
             return None
         if self._idle is not None:
             return "drain"
@@ -309,7 +311,8 @@ class Batcher:
         self._running.discard(batch)
         self._observer.ran(batch, execution)
         # One that failed took its time, too: the next must not seem to have taken both.
-        self._pace.observe(self._clock(), execution.seconds, waiting=bool(self._queue.rows))
+        seconds = execution.seconds / self._limits.instances
+        self._pace.observe(self._clock(), seconds, waiting=bool(self._queue.rows))
         result = execution.result
         if not isinstance(result, StatusError):
             self._cost.observe(batch.size, execution.seconds)

@@ -1,18 +1,32 @@
-"""Where a model runs: the choice of ONNX Runtime execution provider, with a reason for every fall-back."""
+"""Where a model runs: the choice of ONNX Runtime execution providers, with a reason for every fall-back."""
 
+import contextlib
 import ctypes
+import functools
+import io
 import logging
 import re
+import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 import onnxruntime as ort
 
+from serving.engine.cuda import CudaError, Driver, Memory
+from serving.engine.wanted import WANTED, indices, refusal
+
 log = logging.getLogger(__name__)
 
 CPU: Final = "CPUExecutionProvider"
 CUDA: Final = "CUDAExecutionProvider"
+
+_WARNING, _FATAL = 2, 4
+"""Levels of ONNX Runtime's log."""
+
+CREATING = threading.Lock()
+"""Held while a session is made: ONNX Runtime runs several at a time, and makes them one by one."""
 
 _PROBE = bytes.fromhex(
     "08093a320a0b0a017812017922034e65671201675a0f0a0178120a0a08080112040a02080162"
@@ -20,9 +34,22 @@ _PROBE = bytes.fromhex(
 )
 """An ONNX graph of one Neg node, to see whether a provider really starts."""
 
+_NO_MEMORY = re.compile(r"bad_alloc|[Ff]ailed to allocate memory|out of memory|Available memory of|_ALLOC_FAILED")
+"""What ONNX Runtime, and what it stands on, say when there is none left; last but one, where a limit is set."""
+
 
 class DeviceError(Exception):
     """The device that was asked for can't be had; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class CudaOptions:
+    """What can be chosen about GPUs."""
+
+    memory_limit: int = 0
+    """Bytes of tensors that one model version may have on a device; 0 is any."""
+    tf32: bool = False
+    """Multiply float32 with 10 bits of mantissa: faster, and further from the golden outputs than most tolerances."""
 
 
 @dataclass(frozen=True)
@@ -38,53 +65,72 @@ class Device:
         return None if self.provider == CPU else int(self.options["device_id"])
 
     @property
+    def name(self) -> str:
+        """As `choose` takes it."""
+        return "cpu" if self.index is None else f"cuda:{self.index}"
+
+    @property
     def providers(self) -> list[tuple[str, dict[str, Any]]]:
         """For an ONNX Runtime session. Text operators exist on the CPU only, so it always stands behind."""
         chosen = [(str(self.provider), self.options)]
         return chosen if self.provider == CPU else [*chosen, (CPU, {})]
 
+    def memory(self) -> Memory | None:
+        """What is free on a GPU, and all of it, in bytes; None for the CPU, and where the driver does not say."""
+        if self.index is None:
+            return None
+        try:
+            return Driver.find().memory(self.index)
+        except CudaError as error:
+            log.debug("GPU memory unknown", extra={"device": self.name, "reason": str(error)})
+            return None
 
-def choose(wanted: str) -> Device:
-    """The device for `auto`, `cpu`, `cuda` or `cuda:I`.
 
-    `auto` takes CUDA where it works and else falls back to the CPU, saying so in the log.
+def choose(wanted: str, cuda: CudaOptions = CudaOptions()) -> tuple[Device, ...]:
+    """The devices for `auto`, `cpu`, `cuda`, `cuda:I` or several of the last with commas between them.
+
+    `auto` takes the first GPU where it works and else falls back to the CPU, saying so in the log.
 
     Raises:
         DeviceError: not one of these, or CUDA was asked for and can't be had.
     """
     if wanted == "cpu":
-        return Device(CPU)
-    match = re.fullmatch(r"auto|cuda(?::(\d+))?", wanted)
-    if match is None:
-        raise DeviceError(f"device {wanted!r}: expected auto, cpu, cuda or cuda:I")
-    index = int(match[1] or 0)
-    found = cuda_problem(index)
-    if found is None:
-        chosen = Device(CUDA, _cuda_options(index))
-        found = problem(chosen)
-        if found is None:
-            return chosen
-    if wanted != "auto":
-        raise DeviceError(f"device {wanted} can't be had: {found}; --device cpu runs without a GPU")
-    log.info("no GPU: using the CPU", extra={"reason": found})
-    return Device(CPU)
+        return (Device(CPU),)
+    if re.fullmatch(WANTED, wanted) is None:
+        raise DeviceError(f"device {wanted!r}: expected auto, cpu, cuda, cuda:I or cuda:I,cuda:J…")
+    found = [0] if wanted == "auto" else indices(wanted)
+    if len(set(found)) < len(found):
+        raise DeviceError(f"device {wanted!r}: the same one twice")
+    chosen = tuple(_cuda_device(index, cuda) for index in found)
+    # What is seen from outside first: to try takes memory of a device, and time.
+    for device, look in [(device, look) for look in (_seen, problem) for device in chosen]:
+        reason = look(device)
+        if reason is not None and wanted == "auto":
+            log.info("no GPU: using the CPU", extra={"reason": reason})
+            return (Device(CPU),)
+        if reason is not None:
+            raise DeviceError(refusal(device.name if "," in wanted else wanted, reason))
+    return chosen
+
+
+def _seen(device: Device) -> str | None:
+    return cuda_problem(device.index or 0)
 
 
 def cuda_problem(index: int) -> str | None:
     """Why CUDA device `index` can't be used, or None if all that can be seen from outside is in place."""
     try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return "no NVIDIA driver (libcuda.so.1 is not found)"
+        driver = Driver.find()
+        count, version = driver.count, driver.version
+    except CudaError as error:
+        return str(error)
     if CUDA not in ort.get_available_providers():
         return "this onnxruntime is built without CUDA (install the extra [cuda] instead of [cpu])"
-    status = driver.cuInit(0)
-    if status != 0:
-        return f"the NVIDIA driver finds no usable device (cuInit returned {status}; is one visible to this process?)"
-    count = ctypes.c_int()
-    driver.cuDeviceGetCount(ctypes.byref(count))
-    if index >= count.value:
-        return f"the NVIDIA driver shows {count.value} device(s), so there is no cuda:{index}"
+    if version[0] < (needed := int(str(ort.cuda_version).partition(".")[0] or 0)):
+        newest = ".".join(map(str, version))
+        return f"the NVIDIA driver is too old: it has CUDA {newest}, and this onnxruntime needs CUDA {needed}"
+    if index >= count:
+        return f"the NVIDIA driver shows {count} device(s), so there is no cuda:{index}"
     return None
 
 
@@ -96,26 +142,66 @@ def problem(device: Device) -> str | None:
     """
     if device.provider == CPU:
         return None
+    _find_libraries()
+    ort.set_default_logger_severity(_FATAL)  # what it prints of a provider that does not start is told here
     options = ort.SessionOptions()
-    options.log_severity_level = 4
+    options.log_severity_level = _FATAL
     try:
-        session = ort.InferenceSession(_PROBE, options, providers=device.providers, enable_fallback=0)
+        with CREATING:
+            session = ort.InferenceSession(_PROBE, options, providers=device.providers, enable_fallback=0)
         providers = session.get_providers()
         session.run(None, {"x": np.ones(1, np.float32)})
     except Exception as error:  # noqa: BLE001 - ONNX Runtime raises classes of its own
+        if out_of_memory(error):
+            return f"no memory is left on {device.name}{_left(device)}: another process has it (nvidia-smi lists them)"
         return f"ONNX Runtime's CUDA provider does not run: {error}"
+    finally:
+        ort.set_default_logger_severity(_WARNING)
     if providers[0] != device.provider:
-        return "ONNX Runtime's CUDA provider does not start; are the CUDA and cuDNN libraries there (extra [cuda])?"
+        return f"ONNX Runtime's CUDA provider does not start{_missing_library()}"
     return None
 
 
-def _cuda_options(index: int) -> dict[str, Any]:
-    # The CUDA libraries may come as wheels; ONNX Runtime finds those only when told to look there.
-    ort.preload_dlls()
-    return {
+@functools.cache
+def _find_libraries() -> None:
+    """CUDA's libraries may come as wheels; ONNX Runtime finds those only when told to look there."""
+    with contextlib.redirect_stdout(io.StringIO()):  # which says less than `_missing_library`
+        ort.preload_dlls()
+
+
+def _missing_library() -> str:
+    """What the loader says of the provider that ONNX Runtime could not load.
+
+    Not to be asked before that has failed: loaded from here first, the provider would never work.
+    """
+    folder = Path(ort.__file__).parent / "capi"
+    try:
+        for name in ("shared", "cuda"):
+            ctypes.CDLL(str(folder / f"libonnxruntime_providers_{name}.so"), mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        return f": {error} (CUDA's libraries come with the extra [cuda], and not with [gpu])"
+    return ""
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Did making a session, or a run, fail for want of memory?"""
+    return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
+
+
+def _left(device: Device) -> str:
+    memory = device.memory()
+    return "" if memory is None else f" ({memory.free >> 20} of {memory.total >> 20} MiB)"
+
+
+def _cuda_device(index: int, chosen: CudaOptions) -> Device:
+    options: dict[str, Any] = {
         "device_id": index,
+        # What was needed at most, and no power of two above it: several models, and processes, share a device.
         "arena_extend_strategy": "kSameAsRequested",
+        # To try every algorithm on the first batch of each size would make exactly those batches slow.
         "cudnn_conv_algo_search": "HEURISTIC",
-        # TF32 keeps 10 bits of mantissa: outputs would leave the golden tolerance.
-        "use_tf32": 0,
+        "use_tf32": int(chosen.tf32),
     }
+    if chosen.memory_limit:
+        options["gpu_mem_limit"] = chosen.memory_limit
+    return Device(CUDA, options)

@@ -1,18 +1,21 @@
-"""The engine of one model version: its session, its batcher, and where its batches run."""
+"""The engine of one model version: its sessions, its batcher, and where its batches run."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from threading import Barrier
 
 from serving.engine.assemble import Assembler
 from serving.engine.batcher import DEPTH, Batch, Batcher, Execution, Limits, Observer
 from serving.engine.cost import CostModel
+from serving.engine.device import out_of_memory
 from serving.engine.request import Outputs, Request
 from serving.engine.runs import Run, Runs
-from serving.engine.session import Session, ValuesError, out_of_memory
+from serving.engine.session import Session, ValuesError
 from serving.package.manifest import Manifest
 from serving.status import Code, StatusError, fault, invalid
 
@@ -51,19 +54,31 @@ class Runner:
         return outputs
 
 
+@dataclass(slots=True)
+class _Instance:
+    """A session on a device of its own."""
+
+    runner: Runner
+    batches: int = 0
+    """In its pipe."""
+
+
+_load = attrgetter("batches")
+
+
 class Engine:
     """Answers requests for one model version, from the event loop that it is given."""
 
     def __init__(
         self,
-        runner: Runner,
+        runners: Sequence[Runner],
         limits: Limits,
         observer: Observer,
         loop: asyncio.AbstractEventLoop,
         cost: CostModel,
         runs: Runs | None = None,
     ) -> None:
-        """`runs` is where it shows which of its batches are under way."""
+        """One of `runners` for each device; `runs` is where it shows which of its batches are under way."""
         self.max_rows = limits.max_queue_rows
         """Rows of one request that could ever fit."""
         self.doubted: Callable[[], None] = _nothing
@@ -71,14 +86,17 @@ class Engine:
         self._runs = runs or Runs()
         self._failures = 0
         """Batches in a row that failed for what is not in them, as far as is known."""
-        self._runner: Runner | None = runner
-        self._name = f"{runner.manifest.name} version {runner.manifest.version}"
+        self._instances = [_Instance(runner) for runner in runners]
+        manifest = runners[0].manifest
+        self._name = f"{manifest.name} version {manifest.version}"
         self._loop = loop
-        self._pool = ThreadPoolExecutor(DEPTH, thread_name_prefix=runner.manifest.name)
+        threads = DEPTH * len(runners)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=manifest.name)
         # Now: a thread that finds no memory to begin with leaves who starts it waiting, and that would be the loop.
-        together = Barrier(DEPTH)
-        for _ in range(DEPTH):
+        together = Barrier(threads)
+        for _ in range(threads):
             self._pool.submit(together.wait)
+        limits = replace(limits, instances=len(runners))
         self._batcher = Batcher(limits, loop, time.monotonic, self._execute, observer, cost)
 
     @property
@@ -105,26 +123,31 @@ class Engine:
         await idle.wait()
         self._pool.shutdown()
         # Engine and batcher hold each other; the weights need not wait for the collector to find that out.
-        self._runner = None
+        self._instances.clear()
         self.doubted = _nothing
 
     def _execute(self, batch: Batch, expected: float, done: Callable[[Batch, Execution], None]) -> None:
+        instance = min(self._instances, key=_load)
         if expected <= INLINE_SECONDS:
-            done(batch, self._run(batch))
+            done(batch, self._run(batch, instance.runner))
             return
+        instance.batches += 1
+
+        def finish(execution: Execution) -> None:
+            instance.batches -= 1
+            done(batch, execution)
 
         def work() -> None:
-            execution = self._run(batch)
-            self._loop.call_soon_threadsafe(done, batch, execution)
+            execution = self._run(batch, instance.runner)
+            self._loop.call_soon_threadsafe(finish, execution)
 
         self._pool.submit(work)
 
-    def _run(self, batch: Batch) -> Execution:
+    def _run(self, batch: Batch, runner: Runner) -> Execution:
         run = self._runs.begin(self._name)
         result: Outputs | StatusError
         try:
-            assert self._runner is not None  # noqa: S101 - nothing runs in one that is closed
-            result = self._runner(batch, run)
+            result = runner(batch, run)
             self._failures = 0
         except ValuesError as error:
             result = invalid(f"{self._name} can't compute these values: {_words(error)}")

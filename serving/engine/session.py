@@ -1,22 +1,29 @@
 """An ONNX Runtime session that runs where it was told to, or not at all."""
 
 import os
-import re
+import shutil
+import tempfile
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
-from serving.engine.device import Device, DeviceError
+from serving.engine.device import CREATING, Device, DeviceError
+from serving.engine.placement import Placement
 
 Feed = dict[str, npt.NDArray[Any]]
 
 _FATAL_ONLY = 4
 """ONNX Runtime prints what it also raises."""
+
+_MEMORY = "/dev/shm"  # noqa: S108
+"""A folder that can be written to in containers that have no other: ONNX Runtime gives its profile as a file only."""
 
 
 class TooLongError(Exception):
@@ -27,15 +34,6 @@ class ValuesError(Exception):
     """A run that failed for what is in its inputs, such as an index beyond the end of a table."""
 
 
-_NO_MEMORY = re.compile(r"bad_alloc|[Ff]ailed to allocate memory|out of memory|CUDNN_STATUS_ALLOC_FAILED")
-"""What ONNX Runtime, and what it stands on, say then."""
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Did a run fail for want of memory?"""
-    return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
-
-
 class Session:
     """One graph on one device.
 
@@ -43,8 +41,8 @@ class Session:
     in the constructor, a failure while running); the first is found out here, the others are switched off.
     """
 
-    def __init__(self, model: bytes, device: Device) -> None:
-        """Load a serialised graph.
+    def __init__(self, model: bytes, device: Device, *, profiled: bool = False) -> None:
+        """Load a serialised graph; `profiled`, until `placement` is asked for.
 
         Raises:
             DeviceError: ONNX Runtime would run it elsewhere than on `device`.
@@ -59,7 +57,14 @@ class Session:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         # The arena keeps the memory of the largest batch ever seen, and is no faster than malloc here.
         options.enable_cpu_mem_arena = False
-        self._session = ort.InferenceSession(model, options, providers=device.providers, enable_fallback=0)
+        if profiled:
+            folder = tempfile.mkdtemp(prefix="triptych-", dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None)
+            self._forget_profile = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            options.enable_profiling = True
+            options.profile_file_prefix = os.path.join(folder, "profile")
+        with CREATING:
+            self._session = ort.InferenceSession(model, options, providers=device.providers, enable_fallback=0)
+        self.profiled = profiled
         self._options: Any = None
         self.provider: str = self._session.get_providers()[0]
         if self.provider != device.provider:
@@ -85,6 +90,14 @@ class Session:
         except InvalidArgument as error:
             raise ValuesError(str(error)) from error
         return result
+
+    def placement(self) -> Placement:
+        """Where the nodes of the graph ran so far, of a session that is profiled until now."""
+        self.profiled = False
+        try:
+            return Placement.read(Path(self._session.end_profiling()).read_text("utf-8"))
+        finally:
+            self._forget_profile()
 
     @contextmanager
     def bounded(self, seconds: float) -> Iterator[None]:

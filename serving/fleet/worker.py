@@ -17,10 +17,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from serving import logs
 from serving.api.call import shutting_down
 from serving.config import Settings
 from serving.courtesy import step_back
+from serving.engine.wanted import share
 from serving.fleet.line import Answer, Line
 from serving.manager import result_or_status, statistics
 from serving.redaction import show_content
@@ -62,6 +65,7 @@ def main(number: int, settings: Settings, sockets: dict[str, socket.socket], pip
 
     from serving.server import Share, StartError, serve
 
+    settings = msgspec.structs.replace(settings, device=share(settings.device, number - 1, settings.workers))
     logs.configure(settings.log_format, settings.log_level)
     show_content(settings.log_content)
 

@@ -7,6 +7,7 @@ of them verified is committed. One that dies meanwhile does not count; who takes
 import logging
 import operator
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYetError
@@ -125,7 +126,10 @@ class Workers:
             lacking.pop((wanted.name, wanted.version), None)
         if not prepared:
             raise LoadError("load_error", "there is no worker to load it", lasting=False)
-        return Prepared(prepared[0].digest, fresh=any(one.fresh for one in prepared))
+        memory: Counter[int] = Counter()
+        for one in prepared:
+            memory.update(one.gpu_memory)
+        return Prepared(prepared[0].digest, any(one.fresh for one in prepared), dict(memory))
 
     def commit(self, routings: Mapping[str, Routing | None]) -> None:
         """Have every worker serve these models so, and return when all do."""

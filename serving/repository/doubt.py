@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from serving.engine.engine import Runner
 from serving.repository import verify
@@ -19,10 +19,10 @@ class Doubt:
     """Checks one version, on a thread of its own, when its engine asks for it."""
 
     def __init__(
-        self, runner: Runner, unsound: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+        self, runners: Sequence[Runner], unsound: Callable[[str], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`unsound` is called on the thread, with the reason, when the examples are not reproduced."""
-        self._runner = runner
+        """`unsound` is called on the thread, with the reason, when one of `runners` does not reproduce the examples."""
+        self._runners = runners
         self._unsound = unsound
         self._clock = clock
         self._lock = threading.Lock()
@@ -40,10 +40,11 @@ class Doubt:
             log.warning("batches fail, and there is no thread to check why", extra={"reason": str(error)})
 
     def _check(self) -> None:
-        manifest = self._runner.manifest
+        manifest = self._runners[0].manifest
         about = {"model": manifest.name, "version": manifest.version}
         try:
-            verify.reproduce(self._runner)
+            for runner in self._runners:
+                verify.reproduce(runner)
         except LoadError as error:
             self._unsound(str(error))
         else:

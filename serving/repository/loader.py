@@ -72,13 +72,15 @@ class Loader:
                 kept,
                 seen.digest if seen is not None and kept else "",
                 str(error),
+                seen.gpu_memory if seen is not None else {},
                 tried_out=True,
                 retry_at=self._clock() + RETRY_SECONDS,
             )
             return asked  # of several, some may have prepared it
         if prepared.fresh:
             self._metrics.loaded(name, "ready")
-        model.seen[number] = Seen(mark, folder, ready=True, digest=prepared.digest, tried_out=trial)
+        memory = prepared.gpu_memory
+        model.seen[number] = Seen(mark, folder, True, prepared.digest, gpu_memory=memory, tried_out=trial)
         return prepared.fresh
 
     def try_served(self, name: str, number: int, seen: Seen) -> bool:

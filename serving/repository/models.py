@@ -9,7 +9,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from serving.engine.device import Device
 from serving.engine.engine import Engine
 from serving.engine.runs import Runs
 from serving.package.text import Normaliser
-from serving.repository import disk, verify
+from serving.repository import disk, placed, verify
 from serving.repository.doubt import Doubt
 from serving.repository.routing import Routing, Wanted
 from serving.repository.shadow import Shadow
@@ -42,7 +42,7 @@ class Models:
     def __init__(
         self,
         folder: Path,
-        device: Device,
+        devices: Sequence[Device],
         limits: Limits,
         metrics: Metrics,
         loop: asyncio.AbstractEventLoop,
@@ -50,7 +50,7 @@ class Models:
         runs: Runs | None = None,
     ) -> None:
         self._folder = folder
-        self._device = device
+        self._devices = devices
         self._limits = limits
         self._metrics = metrics
         self._loop = loop
@@ -118,15 +118,15 @@ class Models:
             raise disk.LoadError("load_error", "it changed while it was tried out", lasting=False)
         served = self._ready.get(name, {}).get(number)
         if served is not None and served.digest == package.digest:
-            return Prepared(package.digest, fresh=False)
+            return Prepared(package.digest, False, served.gpu_memory)
         manifest = package.manifest
         verify.check_contract(manifest, self._contracts.get(name))
-        runner, cost, batch_rows = verify.load(package, self._device, self._limits.max_batch_rows)
-        provider = runner.session.provider
-        metrics = self._metrics.served(name, number, provider, manifest.task)
+        runners, cost, batch_rows, gpu_memory = placed.load(package, self._devices, self._limits.max_batch_rows)
+        provider = runners[0].session.provider
+        metrics = self._metrics.served(name, number, provider, manifest.task, gpu_memory)
         limits = replace(self._limits, max_batch_rows=batch_rows)
-        engine = Engine(runner, limits, self.observe(metrics), self._loop, cost, self._runs)
-        engine.doubted = Doubt(runner, lambda reason: self.failed(name, number, package.digest, reason))
+        engine = Engine(runners, limits, self.observe(metrics), self._loop, cost, self._runs)
+        engine.doubted = Doubt(runners, lambda reason: self.failed(name, number, package.digest, reason))
         self._staged[name, number] = Version(
             manifest=manifest,
             engine=engine,
@@ -137,6 +137,7 @@ class Models:
             provider=provider,
             batch_rows=batch_rows,
             digest=package.digest,
+            gpu_memory=gpu_memory,
         )
         log.info(
             "model ready",
@@ -144,11 +145,12 @@ class Models:
                 "model": name,
                 "version": number,
                 "provider": provider,
+                **({"gpu_memory_bytes": {f"cuda:{gpu}": n for gpu, n in gpu_memory.items()}} if gpu_memory else {}),
                 "batch_rows": batch_rows,
                 "seconds": round(time.monotonic() - started, 3),
             },
         )
-        return Prepared(package.digest, fresh=True)
+        return Prepared(package.digest, True, gpu_memory)
 
     def commit(self, routings: Mapping[str, Routing | None]) -> None:
         """Serve these models so from now on, on the event loop."""

@@ -16,7 +16,8 @@ from serving.package.manifest import Manifest
 from serving.repository.verify import close
 from serving.repository.version import Version
 from serving.status import StatusError
-from serving.telemetry.metrics import Metrics, ShadowMetrics
+from serving.telemetry.bound import ShadowMetrics
+from serving.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from serving.repository.placed import described
 from serving.repository.policy import STABLE, Policy
 from serving.repository.routing import Routing, Wanted
 
@@ -22,6 +23,7 @@ class Entry(NamedTuple):
     state: str
     """READY or UNAVAILABLE."""
     reason: str
+    """Why it, or what has taken its place on the disk since, is not served; of one that is, what it takes of GPUs."""
 
 
 @dataclass
@@ -35,6 +37,8 @@ class Seen:
     digest: str = ""
     reason: str = ""
     """Why it, or what has taken its place on the disk since, is not served."""
+    gpu_memory: dict[int, int] = field(default_factory=dict)
+    """Bytes that it takes, by GPU."""
     tried_out: bool = False
     retry_at: float = 0.0
     """... from then on."""
@@ -87,7 +91,7 @@ class Model:
     def index(self, name: str) -> list[Entry]:
         """Its entries in the repository index."""
         entries = [
-            Entry(name, str(number), READY if seen.ready else UNAVAILABLE, seen.reason)
+            Entry(name, str(number), READY if seen.ready else UNAVAILABLE, _remark(seen))
             for number, seen in self.seen.items()
         ]
         return entries or [Entry(name, "", UNAVAILABLE, self.routing.note or self.complaint or "not loaded")]
@@ -132,3 +136,8 @@ class Model:
             reasons={number: seen.reason for number, seen in self.seen.items() if number not in serve},
             needed=self.needed or default is not None,
         )
+
+
+def _remark(seen: Seen) -> str:
+    memory = described(seen.gpu_memory) if seen.ready else ""
+    return "; ".join(filter(None, [seen.reason, memory]))

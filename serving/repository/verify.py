@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.engine.cost import CostModel
-from serving.engine.device import Device
+from serving.engine.device import CPU, Device, out_of_memory
 from serving.engine.engine import Runner, alone
+from serving.engine.placement import Placement
 from serving.engine.request import Outputs, Request, Rows
 from serving.engine.session import Session
 from serving.package.manifest import MANIFEST, NUMPY_TYPES, InputSpec, Manifest, OutputSpec, Tolerance, golden_array
@@ -64,6 +65,8 @@ class Loaded(NamedTuple):
     """What its batches cost."""
     batch_rows: int
     """Rows of the largest batch that is worth while."""
+    placement: Placement | None = None
+    """Where its nodes ran, if on a GPU."""
 
 
 Contract = Callable[[Manifest], str | None]
@@ -124,15 +127,36 @@ def load(
     check_static(package)
     done("static")
     try:
-        session = Session(package.model, device)
+        session = Session(package.model, device, profiled=device.provider != CPU)
     except Exception as error:
         # ONNX Runtime raises classes of its own for whatever it does not like.
-        raise LoadError("load_error", f"ONNX Runtime can't load it: {error}") from error
+        raise _unloadable(error, device) from error
     done("session")
     check_signature(manifest, session)
     done("signature")
     runner = Runner(manifest, session)
-    return Loaded(runner, *_verify_and_warm(runner, max_batch_rows, done))
+    return _verify_and_warm(runner, max_batch_rows, done)
+
+
+def _unloadable(error: Exception, device: Device) -> LoadError:
+    """For want of memory on a GPU, which others may give back, or whatever else."""
+    if device.provider == CPU or not out_of_memory(error):
+        return LoadError("load_error", f"ONNX Runtime can't load it: {error}")
+    memory = device.memory()
+    left = "" if memory is None else f", where {memory.free >> 20} of {memory.total >> 20} MiB are free"
+    return LoadError("load_error", f"there is no memory for it on {device.name}{left}: {error}", lasting=False)
+
+
+def _placed(session: Session) -> Placement:
+    """Where the golden examples were computed, whatever the session says of itself.
+
+    Raises:
+        LoadError: nowhere on the device.
+    """
+    placement = session.placement()
+    if not placement.count(session.provider):
+        raise LoadError("load_error", f"none of its nodes runs on {session.provider}; --device cpu can serve it")
+    return placement
 
 
 def check_signature(manifest: Manifest, session: Session) -> None:
@@ -178,8 +202,8 @@ def _row_bytes(spec: InputSpec | OutputSpec) -> int:
     return math.prod(spec.shape[1:]) * int(np.dtype(NUMPY_TYPES[spec.datatype]).itemsize)
 
 
-def _verify_and_warm(runner: Runner, max_batch_rows: int, done: Callable[[str], None]) -> tuple[CostModel, int]:
-    manifest = runner.manifest
+def _verify_and_warm(runner: Runner, max_batch_rows: int, done: Callable[[str], None]) -> Loaded:
+    manifest, placement = runner.manifest, None
     largest = max(*map(_row_bytes, manifest.inputs), *map(_row_bytes, manifest.outputs))
     max_batch_rows = min(max_batch_rows, max(1, MAX_BATCH_BYTES // largest))
     examples = _Examples.of(runner)
@@ -191,9 +215,14 @@ def _verify_and_warm(runner: Runner, max_batch_rows: int, done: Callable[[str], 
             request = examples.request(order)
             with runner.session.bounded(RUN_SECONDS):
                 outputs = runner(alone(request))
+                if runner.session.profiled:
+                    placement = _placed(runner.session)
                 seconds[wanted] = min(_timed(runner, request) for _ in range(_MEASURED))
+        except LoadError:
+            raise
         except Exception as error:
-            raise LoadError("golden", f"it can't compute {wanted} golden rows: {error}") from error
+            lasting = runner.session.provider == CPU or not out_of_memory(error)
+            raise LoadError("golden", f"it can't compute {wanted} golden rows: {error}", lasting=lasting) from error
         cost.observe(request.size, seconds[wanted])
         examples.compare(outputs, order)
         if position == 0:
@@ -201,7 +230,7 @@ def _verify_and_warm(runner: Runner, max_batch_rows: int, done: Callable[[str], 
         elif seconds[wanted] > _HOPELESS * seconds.get(1, math.inf):
             break
     done("warm-up")
-    return cost, largest_worth_while(seconds, max_batch_rows)
+    return Loaded(runner, cost, largest_worth_while(seconds, max_batch_rows), placement)
 
 
 class _Examples(NamedTuple):

@@ -1,13 +1,13 @@
 """A verified version of a model, ready to answer."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from serving.engine.engine import Engine
 from serving.engine.request import Outputs, Request
 from serving.package.manifest import Manifest
 from serving.package.text import Normaliser
-from serving.telemetry.metrics import VersionMetrics
+from serving.telemetry.bound import VersionMetrics
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class Prepared:
     """SHA-256 of its manifest, which has the SHA-256 of all else."""
     fresh: bool
     """Is it other than the version that is served under its number?"""
+    gpu_memory: dict[int, int] = field(default_factory=dict)
+    """Bytes that it takes, by GPU."""
 
 
 @dataclass(eq=False, slots=True)
@@ -39,5 +41,7 @@ class Version:
     """Rows of its largest batch."""
     digest: str
     """SHA-256 of its manifest."""
+    gpu_memory: dict[int, int] = field(default_factory=dict)
+    """Bytes that it takes, by GPU, as CUDA counts them; empty on the CPU."""
     shadow: Callable[[Request, Outputs], None] | None = None
     """Where another version is compared with this one: takes each answered request and its outputs."""

@@ -1,14 +1,14 @@
-"""Utilisation and memory of the GPU that serves, as the driver counts them (NVML), read whenever metrics are."""
+"""Utilisation and memory of the GPUs that serve, as the driver counts them (NVML), read whenever metrics are."""
 
-import ctypes
 import importlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
-from uuid import UUID
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from serving.engine.cuda import CudaError, Driver
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class GpuError(Exception):
     """The GPU can't be read; the message says why."""
 
 
-class Gpu(Collector):
+class Gpu:
     """One device; `gpu` is its number as CUDA counts them, and `cuda:N` means it."""
 
     def __init__(self, nvml: Any, index: int, uuid: str) -> None:
@@ -38,32 +38,30 @@ class Gpu(Collector):
             GpuError: it knows no such device.
         """
         self._nvml = nvml
-        self._gpu = str(index)
+        self.gpu = str(index)
         self._problem = ""
         problems = []
         for kind in _KINDS:
             try:
-                self._uuid = f"{kind}-{uuid}"
-                self._handle = nvml.nvmlDeviceGetHandleByUUID(self._uuid)
-                self._name = str(nvml.nvmlDeviceGetName(self._handle))
+                self.uuid = f"{kind}-{uuid}"
+                self._handle = nvml.nvmlDeviceGetHandleByUUID(self.uuid)
+                self.name = str(nvml.nvmlDeviceGetName(self._handle))
                 return
             except nvml.NVMLError as error:
-                problems.append(f"{self._uuid}: {error}")
+                problems.append(f"{self.uuid}: {error}")
         raise GpuError("; ".join(problems))
 
-    def collect(self) -> Iterator[Metric]:
-        """What can be read: a slice of a device has no utilisation of its own, and one that is lost has nothing."""
-        info = GaugeMetricFamily(INFO, "1 for the GPU that serves.", labels=("gpu", "uuid", "name"))
-        info.add_metric((self._gpu, self._uuid, self._name), 1)
-        yield info
-        utilization = self._read("nvmlDeviceGetUtilizationRates")
-        if utilization is not None:
-            share = utilization.gpu / 100
-            yield self._gauge(UTILIZATION, "Share of the last sample period in which the GPU computed.", share)
-        memory = self._read("nvmlDeviceGetMemoryInfo")
-        if memory is not None:
-            yield self._gauge(USED, "Memory of the GPU that is taken, by whomever.", memory.used)
-            yield self._gauge(TOTAL, "Memory of the GPU.", memory.total)
+    @property
+    def utilization(self) -> float | None:
+        """Share of the last sample period in which it computed; None of a slice of a device, which has none."""
+        found = self._read("nvmlDeviceGetUtilizationRates")
+        return None if found is None else found.gpu / 100
+
+    @property
+    def memory(self) -> tuple[int, int] | None:
+        """Bytes in use, by whomever, and all; None of one that is lost."""
+        found = self._read("nvmlDeviceGetMemoryInfo")
+        return None if found is None else (found.used, found.total)
 
     def _read(self, function: str) -> Any:
         try:
@@ -73,17 +71,38 @@ class Gpu(Collector):
         except self._nvml.NVMLError as error:
             if str(error) != self._problem:
                 self._problem = str(error)
-                log.warning("GPU can't be read", extra={"gpu": self._gpu, "reason": self._problem})
+                log.warning("GPU can't be read", extra={"gpu": self.gpu, "reason": self._problem})
             return None
 
-    def _gauge(self, name: str, documentation: str, value: float) -> Metric:
-        gauge = GaugeMetricFamily(name, documentation, labels=("gpu",))
-        gauge.add_metric((self._gpu,), value)
-        return gauge
+
+class Gpus(Collector):
+    """The devices that serve."""
+
+    def __init__(self, gpus: Sequence[Gpu]) -> None:
+        self._gpus = gpus
+
+    def collect(self) -> Iterator[Metric]:
+        """What can be read of each: a slice of a device has no utilisation, and one that is lost has nothing."""
+        info = GaugeMetricFamily(INFO, "1 for each GPU that serves.", labels=("gpu", "uuid", "name"))
+        utilization = _family(UTILIZATION, "Share of the last sample period in which the GPU computed.")
+        used = _family(USED, "Memory of the GPU that is taken, by whomever.")
+        total = _family(TOTAL, "Memory of the GPU.")
+        for gpu in self._gpus:
+            info.add_metric((gpu.gpu, gpu.uuid, gpu.name), 1)
+            if (share := gpu.utilization) is not None:
+                utilization.add_metric((gpu.gpu,), share)
+            if (memory := gpu.memory) is not None:
+                used.add_metric((gpu.gpu,), memory[0])
+                total.add_metric((gpu.gpu,), memory[1])
+        yield from (family for family in (info, utilization, used, total) if family.samples)
 
 
-def gpu(index: int) -> Gpu | None:
-    """The metrics of CUDA device `index`, which is in use; None, with a line in the log, where it can't be read."""
+def _family(name: str, documentation: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, documentation, labels=("gpu",))
+
+
+def gpus(indices: Sequence[int]) -> Gpus | None:
+    """The metrics of CUDA devices, which are in use; None, with a line in the log, where they can't be read."""
     try:
         nvml = importlib.import_module("pynvml")
     except ImportError:
@@ -93,22 +112,8 @@ def gpu(index: int) -> Gpu | None:
         return None
     try:
         nvml.nvmlInit()
-        return Gpu(nvml, index, _uuid(index))
-    except (GpuError, OSError, nvml.NVMLError) as error:
+        driver = Driver.find()
+        return Gpus([Gpu(nvml, index, driver.uuid(index)) for index in indices])
+    except (GpuError, CudaError, nvml.NVMLError) as error:
         log.warning("no GPU metrics", extra={"reason": str(error)})
         return None
-
-
-def _uuid(index: int) -> str:
-    """Of a CUDA device. NVML counts devices otherwise than CUDA, which obeys CUDA_VISIBLE_DEVICES.
-
-    Raises:
-        OSError: there is no driver.
-        GpuError: it has no such device.
-    """
-    driver = ctypes.CDLL("libcuda.so.1")
-    device, raw = ctypes.c_int(), (ctypes.c_ubyte * 16)()
-    status = driver.cuDeviceGet(ctypes.byref(device), index) or driver.cuDeviceGetUuid_v2(raw, device)
-    if status:
-        raise GpuError(f"the driver does not say which device cuda:{index} is (CUDA error {status})")
-    return str(UUID(bytes=bytes(raw)))

@@ -1,14 +1,13 @@
 """Prometheus metrics: every stage of a request, in base units, bound to their labels before the first request."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from types import MappingProxyType
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 from prometheus_client.registry import Collector
 
-from serving.engine.batcher import Batch, Execution
-from serving.engine.request import Request
+from serving.telemetry.bound import ShadowMetrics, VersionMetrics
 from serving.telemetry.container import MemoryLimit
 from serving.telemetry.instruments import Histogram, Instruments, Value
 from serving.telemetry.statistics import Statistics, Tally
@@ -107,6 +106,11 @@ class Metrics:
         )
         self._loads = instruments.counter(
             "triptych_model_loads_total", "Attempts to load a version.", ("model", "outcome")
+        )
+        self._gpu_memory = instruments.gauge(
+            "triptych_model_gpu_memory_bytes",
+            "What a version took of a GPU's memory when it was loaded and warmed.",
+            (*version, "gpu"),
         )
         self._failures = instruments.counter(
             "triptych_model_failures_total", "Times a version failed while it served, and was taken out.", version
@@ -218,16 +222,20 @@ class Metrics:
         """A version is not there any more."""
         self._ready.forget(model, str(version))
 
-    def served(self, model: str, version: int, provider: str, task: str) -> "VersionMetrics":
+    def served(
+        self, model: str, version: int, provider: str, task: str, gpu_memory: Mapping[int, int] = MappingProxyType({})
+    ) -> VersionMetrics:
         """A version is about to be served: its bound metrics, which are also its batcher's observer.
 
-        One that comes again goes on counting where it ended.
+        One that comes again goes on counting where it ended. `gpu_memory` are the bytes that it takes, by GPU.
         """
         labels = (model, str(version))
         if labels[1] in (retired := self._retired.get(model, [])):
             retired.remove(labels[1])
         self._info.labels(*labels, provider, task).set(1)
         self._failures.labels(*labels)
+        for gpu, taken in gpu_memory.items():
+            self._gpu_memory.labels(*labels, str(gpu)).set(taken)
         for reason in REJECTIONS:
             self._rejected.labels(model, reason)
         found = self._versions.get(labels)
@@ -249,6 +257,9 @@ class Metrics:
 
     def gone(self, model: str, version: str) -> None:
         """A version has answered its last request: what was counted of the last few such stays."""
+        for labels, _ in self._gpu_memory.children():
+            if labels[:2] == (model, version):
+                self._gpu_memory.forget(*labels)
         retired = self._retired.setdefault(model, [])
         if version in retired:
             retired.remove(version)
@@ -267,7 +278,7 @@ class Metrics:
         self.instruments.forget(model=model, version=version)
         self.instruments.forget(model=model, candidate=version)
 
-    def shadow(self, model: str, version: str, candidate: str) -> "ShadowMetrics":
+    def shadow(self, model: str, version: str, candidate: str) -> ShadowMetrics:
         """The metrics of one comparison, bound."""
         labels = (model, version, candidate)
         agreed, differed, failed, dropped = (self._shadow_rows.labels(*labels, outcome) for outcome in SHADOW_OUTCOMES)
@@ -286,6 +297,11 @@ class Metrics:
             found.execution.add(*metrics.execution.total)
             found.rows = int(metrics.rows.total[1])
             found.by_rows = {rows: Tally(tally.count, tally.seconds) for rows, tally in metrics.by_rows.copy().items()}
+            found.gpu_memory = {
+                int(labels[-1]): int(taken.value)
+                for labels, taken in self._gpu_memory.children()
+                if labels[:2] == (model, version)
+            }
             found.last = max((tally.last for tally in metrics.by_rows.copy().values()), default=0.0)
         return found
 
@@ -296,52 +312,3 @@ class Metrics:
     def watch_queue(self, model: str, rows: Callable[[], int]) -> None:
         """Ask `rows` for the length of the model's queue whenever the metrics are read."""
         self._queue_rows.labels(model).read = rows
-
-
-class VersionMetrics(NamedTuple):
-    """The metrics of one served version, bound."""
-
-    queue: Histogram
-    execution: Histogram
-    rows: Histogram
-    batches: dict[str, Value]
-    in_flight: Value
-    known_words: Histogram
-    by_rows: dict[int, "BatchTally"]
-    """Batches by their exact number of rows."""
-
-    def pulled(self, request: Request, waited: float) -> None:
-        """A request's first rows left the queue."""
-        self.queue.observe(waited)
-
-    def ran(self, batch: Batch, execution: Execution) -> None:
-        """A batch is through."""
-        self.execution.observe(execution.seconds)
-        self.rows.observe(batch.rows)
-        self.batches[batch.reason].inc()
-        tally = self.by_rows.get(batch.rows)
-        if tally is None:
-            tally = self.by_rows[batch.rows] = BatchTally()
-        tally.count += 1
-        tally.seconds += execution.seconds
-        tally.last = execution.started
-
-
-@dataclass(slots=True)
-class BatchTally:
-    """Batches of one size."""
-
-    count: int = 0
-    seconds: float = 0.0
-    last: float = 0.0
-    """When the last one began, on the monotonic clock."""
-
-
-class ShadowMetrics(NamedTuple):
-    """Rows by how a candidate's answer compares, and by how much."""
-
-    agreed: Value
-    differed: Value
-    failed: Value
-    dropped: Value
-    difference: Histogram

@@ -33,6 +33,8 @@ class Statistics:
     """Batches: building their arrays and running the graph."""
     by_rows: dict[int, Tally] = field(default_factory=dict)
     """Batches by their number of rows."""
+    gpu_memory: dict[int, int] = field(default_factory=dict)
+    """Bytes that it takes, by GPU."""
     last: float = 0.0
     """When the last batch began, on the monotonic clock, which all processes of a machine share; 0 is never."""
 
@@ -48,4 +50,6 @@ class Statistics:
             mine.add(its.count, its.seconds)
         for rows, tally in other.by_rows.items():
             self.by_rows.setdefault(rows, Tally()).add(tally.count, tally.seconds)
+        for gpu, taken in other.gpu_memory.items():
+            self.gpu_memory[gpu] = self.gpu_memory.get(gpu, 0) + taken
         self.last = max(self.last, other.last)

@@ -231,7 +231,7 @@ def new_models(folder: Path | None = None, metrics: Metrics | None = None, limit
     folder = folder or first_versions()
     contracts = {task.model: task.problem for task in TASKS}
     loop = asyncio.get_running_loop()
-    return Models(folder, Device(CPU), limits, metrics or Metrics(), loop, contracts)
+    return Models(folder, [Device(CPU)], limits, metrics or Metrics(), loop, contracts)
 
 
 def open_models(folder: Path | None = None, metrics: Metrics | None = None, limits: Limits = SMALL) -> Models:

@@ -95,7 +95,7 @@ def test_what_the_api_could_not_serve_is_refused(tmp_path: Path, capsys: pytest.
     [
         ("missing", "cpu", "does not exist"),
         (".", "cpu", "no model package in"),
-        (".", "tpu", "device 'tpu': expected auto, cpu, cuda or cuda:I"),
+        (".", "tpu", "device 'tpu': expected auto, cpu, cuda, cuda:I or "),
     ],
 )
 def test_what_can_not_be_checked_at_all_is_an_error(tmp_path: Path, folder: str, device: str, message: str) -> None:

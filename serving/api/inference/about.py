@@ -90,7 +90,8 @@ def configuration(models: Models, name: str, wanted: str, max_delay: float = 0.0
         ],
         "output": [_dimensions(spec, spec.shape[1:]) for spec in manifest.outputs],
         "instance_group": [
-            {"name": f"{name}_0", "kind": "KIND_GPU" if "CUDA" in version.provider else "KIND_CPU", "count": 1}
+            {"name": f"{name}_0", "count": 1}
+            | ({"kind": "KIND_GPU", "gpus": sorted(version.gpu_memory)} if version.gpu_memory else {"kind": "KIND_CPU"})
         ],
         "default_model_filename": "model.onnx",
         "dynamic_batching": {
@@ -178,6 +179,9 @@ def _of_version(found: Statistics) -> _JSON:
                 "compute_output": _duration(tally.count, 0.0),
             }
             for rows, tally in sorted(found.by_rows.items())
+        ],
+        "memory_usage": [
+            {"type": "GPU", "id": gpu, "byte_size": taken} for gpu, taken in sorted(found.gpu_memory.items())
         ],
     }
 

@@ -60,6 +60,26 @@ def test_rows_queued_while_the_executor_is_held_leave_as_one_full_batch() -> Non
     assert all(answer(caller) == caller.rows for caller in callers)
 
 
+def test_every_instance_that_is_idle_pulls() -> None:
+    stage = Stage(replace(LIMITS, instances=2))
+    for _ in range(3):
+        stage.submit()
+        stage.turn()
+    assert [batch.rows for _, batch in stage.batches] == [1, 1], "one each; the third row waits for either"
+    for _ in range(30):
+        stage.submit()
+    stage.turn()
+    assert [batch.rows for _, batch in stage.batches] == [1, 1, 8, 8], "and two full ones behind them"
+    stage.finish()
+
+
+def test_two_instances_are_expected_to_take_half_as_long() -> None:
+    cost = CostModel()
+    cost.observe(64, 0.5)
+    one, two = Stage(LIMITS, cost=cost), Stage(replace(LIMITS, instances=2), cost=cost)
+    assert two.batcher._wait(16, 64) == one.batcher._wait(16, 64) / 2 > 0
+
+
 def test_requests_that_are_handed_over_one_a_turn_leave_together() -> None:
     stage = Stage(replace(LIMITS, settle_turns=2))
     callers = []
@@ -284,12 +304,13 @@ STEPS = st.lists(
     queue=st.integers(9, 64),
     delay=st.sampled_from([0.0, 0.0, 0.003]),
     settle=st.sampled_from([0, 0, 3]),
+    instances=st.sampled_from([1, 1, 3]),
 )
 @settings(max_examples=300, deadline=None)
 def test_every_caller_gets_its_own_answer_once(
-    steps: list[tuple[object, ...]], batch: int, queue: int, delay: float, settle: int
+    steps: list[tuple[object, ...]], batch: int, queue: int, delay: float, settle: int, instances: int
 ) -> None:
-    stage = Stage(Limits(batch, queue, max_delay=delay, settle_turns=settle))
+    stage = Stage(Limits(batch, queue, max_delay=delay, settle_turns=settle, instances=instances))
     callers: list[Caller] = []
     fault = StatusError(Code.INTERNAL, "fault")
     for step in steps:
@@ -310,7 +331,7 @@ def test_every_caller_gets_its_own_answer_once(
                 pass
         assert stage.batcher.queued_rows == sum(request.waiting for request in stage.batcher._queue)
         assert stage.batcher.queued_rows <= queue
-        assert len(stage.held) <= DEPTH
+        assert len(stage.held) <= DEPTH * instances
     stage.turn()
     stage.finish()
     assert stage.idle

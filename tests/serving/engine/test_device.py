@@ -1,29 +1,47 @@
 """Where a model runs: what was asked for, or an error, or a fall-back that is told."""
 
 import logging
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import onnxruntime as ort
 import pytest
 
-from serving.engine.device import CPU, CUDA, Device, DeviceError, choose, cuda_problem
+from serving.engine import device as devices
+from serving.engine.cuda import Driver, Memory
+from serving.engine.device import CPU, CUDA, CudaOptions, Device, DeviceError, choose, cuda_problem, out_of_memory
+from tests.serving.engine.played import library, played
+
+__all__ = ["library", "played"]
 
 without_gpu = pytest.mark.skipif(cuda_problem(0) is None, reason="needs a machine without a GPU")
 with_gpu = pytest.mark.skipif(cuda_problem(0) is not None, reason="needs a GPU")
 
 
 def test_cpu_is_the_cpu(caplog: pytest.LogCaptureFixture) -> None:
-    assert choose("cpu") == Device(CPU)
-    assert choose("cpu").providers == [(CPU, {})]
+    [device] = choose("cpu")
+    assert device == Device(CPU)
+    assert device.providers == [(CPU, {})]
+    assert (device.name, device.index, device.memory()) == ("cpu", None, None)
     assert caplog.records == []
 
 
 @pytest.mark.parametrize(
-    "name", ["", "gpu", "CPU", "cuda:", "cuda:-1", "cuda:x", "cuda:0,cuda:1", "auto:0", " cpu", "cpu\n"]
+    "name", ["", "gpu", "CPU", "cuda:", "cuda:-1", "cuda:x", "cuda:0,cpu", "cuda:0,", "auto:0", " cpu", "cpu\n"]
 )
 def test_a_name_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(DeviceError) as caught:
         choose(name)
-    assert str(caught.value) == f"device {name!r}: expected auto, cpu, cuda or cuda:I"
+    assert str(caught.value) == f"device {name!r}: expected auto, cpu, cuda, cuda:I or cuda:I,cuda:J…"
+
+
+def test_a_device_is_named_once() -> None:
+    with pytest.raises(DeviceError, match=r"device 'cuda:1,cuda:0,cuda:1': the same one twice"):
+        choose("cuda:1,cuda:0,cuda:1")
 
 
 @without_gpu
@@ -39,7 +57,7 @@ def test_cuda_that_can_not_be_had_is_refused_with_the_reason(name: str) -> None:
 @without_gpu
 def test_auto_falls_back_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    assert choose("auto") == Device(CPU)
+    assert choose("auto") == (Device(CPU),)
     [record] = caplog.records
     assert record.levelno == logging.INFO
     assert record.getMessage() == "no GPU: using the CPU"
@@ -59,7 +77,7 @@ def test_the_reason_tells_a_missing_build_from_a_missing_driver() -> None:
 @with_gpu
 @pytest.mark.parametrize("name", ["auto", "cuda", "cuda:0"])
 def test_a_gpu_is_taken_with_full_precision(name: str) -> None:
-    device = choose(name)
+    [device] = choose(name)
     assert device.provider == CUDA
     assert device.options["use_tf32"] == 0
     assert [provider for provider, _ in device.providers] == [CUDA, CPU]
@@ -73,3 +91,90 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
 
 def test_text_operators_always_find_the_cpu_behind_a_gpu() -> None:
     assert Device(CUDA, {"device_id": 1}).providers == [(CUDA, {"device_id": 1}), (CPU, {})]
+
+
+def test_options_are_those_that_suit_a_server_of_small_graphs() -> None:
+    device = devices._cuda_device(1, CudaOptions())
+    assert (device.name, device.index) == ("cuda:1", 1)
+    assert device.options == {
+        "device_id": 1,
+        "arena_extend_strategy": "kSameAsRequested",
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "use_tf32": 0,
+    }
+    chosen = devices._cuda_device(0, CudaOptions(memory_limit=10**9, tf32=True)).options
+    assert chosen["use_tf32"] == 1
+    assert chosen["gpu_mem_limit"] == 10**9
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA failure 2: out of memory ; GPU=0 ; expr=cudaMalloc",
+        "Failed to allocate memory for requested buffer of size 40004",
+        "Available memory of 12 is smaller than requested bytes of 256",
+        "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED",
+        "std::bad_alloc",
+    ],
+)
+def test_what_is_said_when_there_is_no_memory(words: str) -> None:
+    assert out_of_memory(RuntimeError(words))
+    assert not out_of_memory(RuntimeError("CUDA failure 700: an illegal memory access was encountered"))
+
+
+def test_a_full_gpu_is_refused_with_what_is_left(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise RuntimeError("CUDA failure 2: out of memory ; GPU=0")
+
+    monkeypatch.setattr(Driver, "find", lambda: Driver(library))
+    monkeypatch.setenv("PLAYED_FREE_MIB", "3")
+    monkeypatch.setattr(ort, "InferenceSession", full)
+    device = devices._cuda_device(0, CudaOptions())
+    assert device.memory() == Memory(3 << 20, 4096 << 20)
+    assert devices.problem(device) == (
+        "no memory is left on cuda:0 (3 of 4096 MiB): another process has it (nvidia-smi lists them)"
+    )
+
+
+def refused(played: Path, wanted: str, environment: Mapping[str, str]) -> str:
+    """What a server says that does not start."""
+    found = subprocess.run(
+        [sys.executable, "-m", "serving", "serve", "--device", wanted],
+        env={"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": str(played), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert found.returncode == 1
+    assert found.stdout == ""
+    words = found.stderr.removeprefix("triptych: device ").removesuffix("; --device cpu runs without a GPU\n")
+    assert len(found.stderr) - len(words) > 50, found.stderr
+    return words
+
+
+@pytest.mark.parametrize(
+    ("wanted", "environment", "reason"),
+    [
+        ("cuda", {"PLAYED_INIT": "100"}, "cuda can't be had: the NVIDIA driver finds no usable device: no device is "),
+        ("cuda", {"PLAYED_VERSION": "12080"}, "cuda can't be had: the NVIDIA driver is too old: it has CUDA 12.8, "),
+        ("cuda:0,cuda:2", {"PLAYED_COUNT": "2"}, "cuda:2 can't be had: the NVIDIA driver shows 2 device(s), so there "),
+    ],
+    ids=["hidden", "old", "absent"],
+)
+@without_gpu
+@pytest.mark.skipif(CUDA not in ort.get_available_providers(), reason="needs onnxruntime-gpu")
+def test_a_server_whose_device_can_not_be_had_says_why(
+    played: Path, wanted: str, environment: dict[str, str], reason: str
+) -> None:
+    assert refused(played, wanted, environment).startswith(reason)
+
+
+@without_gpu
+@pytest.mark.skipif(CUDA not in ort.get_available_providers(), reason="needs onnxruntime-gpu")
+def test_what_cuda_itself_lacks_is_named(played: Path) -> None:
+    """Its libraries where they are not installed, or else a driver that is only played."""
+    words = refused(played, "cuda", {})
+    assert "cuda can't be had: ONNX Runtime's CUDA provider does not " in words
+    assert "libcublasLt.so.13" in words or "CUDA failure" in words
+    assert "[" not in words.partition("(")[0], "ONNX Runtime's own log is not among it"

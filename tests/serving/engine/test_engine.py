@@ -59,11 +59,13 @@ class TracedSession(Session):
     def __init__(self, model: bytes) -> None:
         super().__init__(model, Device(CPU))
         self.threads: list[threading.Thread] = []
+        self.began = threading.Event()
         self.go = threading.Event()
         self.go.set()
 
     def run(self, outputs: list[str], feed: Any, options: Any = None) -> Outputs:
         self.threads.append(threading.current_thread())
+        self.began.set()
         if threading.current_thread() is not threading.main_thread():
             assert self.go.wait(30)
         return super().run(outputs, feed, options)
@@ -87,7 +89,7 @@ class Desk:
         cost = CostModel()
         cost.observe(4 * self.width, seconds)
         loop = asyncio.get_running_loop()
-        self.engine = Engine(self.runner, limits or Limits(8, 64), self.diary, loop, cost, self.runs)
+        self.engine = Engine([self.runner], limits or Limits(8, 64), self.diary, loop, cost, self.runs)
 
     def ask(self, *rows: float, **options: Any) -> "asyncio.Future[Outputs | StatusError]":
         """Submit rows, each filled with one number."""
@@ -144,6 +146,28 @@ async def test_the_loop_goes_on_while_a_worker_computes() -> None:
     desk.session.go.set()
     assert column(await answer) == [2]
     await desk.engine.close()
+
+
+async def test_each_of_several_sessions_computes_while_the_others_do() -> None:
+    sessions = [TracedSession(DOUBLE), TracedSession(DOUBLE)]
+    for session in sessions:
+        session.go.clear()
+    cost = CostModel()
+    cost.observe(8, 1.0)
+    loop = asyncio.get_running_loop()
+    runners = [Runner(manifest(), session) for session in sessions]
+    engine = Engine(runners, Limits(8, 64), Diary(), loop, cost)
+    answers = []
+    for number in range(2):
+        answers.append(loop.create_future())
+        data = np.full(2, number, "<f4").tobytes()
+        engine.submit(Request([data], 1, len(data), time.monotonic(), lambda _, r, n=number: answers[n].set_result(r)))
+        # One batch on each, and none has ended.
+        assert await asyncio.to_thread(sessions[number].began.wait, 30)
+    for session in sessions:
+        session.go.set()
+    assert [column(await answer) for answer in answers] == [[0], [2]]
+    await engine.close()
 
 
 async def test_a_batch_that_proves_short_is_run_on_the_loop_later() -> None:

@@ -288,7 +288,7 @@ async def test_a_swap_is_one_step_and_the_old_version_answers_what_it_took(tmp_p
 
 async def test_an_old_version_is_let_go_with_its_last_request(tmp_path: Path) -> None:
     swap = Swap(tmp_path)
-    old = weakref.ref(swap.models.resolve("house_price", "").engine._runner)
+    old = weakref.ref(swap.models.resolve("house_price", "").engine._instances[0].runner)
     answers: list[Any] = []
     swap.ask(swap.models.resolve("house_price", ""), answers)
     swap.publish()

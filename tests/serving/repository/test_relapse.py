@@ -151,7 +151,7 @@ def test_want_of_a_thread_disturbs_nobody(monkeypatch: pytest.MonkeyPatch, caplo
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", none)
-    Doubt(cast("Runner", None), lambda _: pytest.fail("nothing was found out"))()
+    Doubt(cast("list[Runner]", None), lambda _: pytest.fail("nothing was found out"))()
     assert "no thread" in caplog.text
 
 
@@ -159,7 +159,7 @@ def test_doubt_is_answered_by_the_golden_examples(tmp_path: Path, monkeypatch: p
     package = disk.read(tmp_path, copy(tmp_path), PRICE, 1)
     runner = verify.load(package, Device(CPU), 1).runner
     now, reasons = 100.0, list[str]()
-    doubt = Doubt(runner, reasons.append, lambda: now)
+    doubt = Doubt([runner], reasons.append, lambda: now)
     checks = list[bool]()
     check = doubt._check
     monkeypatch.setattr(doubt, "_check", lambda: (check(), checks.append(True)))

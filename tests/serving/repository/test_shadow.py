@@ -140,7 +140,7 @@ async def test_copies_are_dropped_where_the_candidate_falls_behind(same: Path) -
 
 async def test_a_candidate_that_fails_is_counted(same: Path) -> None:
     rehearsal = Rehearsal(same, 1.0)
-    rehearsal.models.served[PRICE][2].engine._runner = None
+    rehearsal.models.served[PRICE][2].engine._instances[0].runner = None
     await rehearsal.ask()
     assert await rehearsal.rows() == {"failed": 2}
 

@@ -40,7 +40,8 @@ def refusal(package: Package, max_batch_rows: int = 4) -> tuple[str, str]:
 @pytest.mark.parametrize(("name", "version"), packages.EVERY)
 def test_shipped_packages_verify(name: str, version: int) -> None:
     package = read(packages.SHIPPED, name, version)
-    runner, cost, batch_rows = verify.load(package, DEVICE, 16)
+    runner, cost, batch_rows, placement = verify.load(package, DEVICE, 16)
+    assert placement is None
     assert 1 <= batch_rows <= 16
     assert runner.session.provider == CPU
     golden = [verify.encode(spec, package.manifest.golden.inputs[spec.name]) for spec in package.manifest.inputs]

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from serving.telemetry import gpu
-from serving.telemetry.gpu import Gpu, GpuError
+from serving.telemetry.gpu import Gpu, GpuError, Gpus
 
 UUID = "5ca1ab1e-0000-0000-0000-000000000000"
 
@@ -59,9 +59,9 @@ def nvml() -> Nvml:
     return Nvml(f"GPU-{UUID}")
 
 
-def samples(watched: Gpu) -> dict[str, tuple[dict[str, str], float]]:
+def samples(*watched: Gpu) -> dict[str, tuple[dict[str, str], float]]:
     registry = CollectorRegistry()
-    registry.register(watched)
+    registry.register(Gpus(watched))
     assert generate_latest(registry)
     return {s.name: (s.labels, s.value) for family in registry.collect() for s in family.samples}
 
@@ -75,6 +75,15 @@ def test_utilisation_and_memory_of_the_device_that_serves(nvml: Nvml) -> None:
         "triptych_gpu_memory_total_bytes": ({"gpu": "1"}, 80 * 2**30),
     }
     assert found.keys() == set(gpu.METRICS)
+
+
+def test_several_devices_are_samples_of_the_same_metrics(nvml: Nvml) -> None:
+    registry = CollectorRegistry()
+    registry.register(Gpus([Gpu(nvml, 0, UUID), Gpu(nvml, 3, UUID)]))
+    shares = [
+        s.labels["gpu"] for f in registry.collect() for s in f.samples if s.name == "triptych_gpu_utilization_ratio"
+    ]
+    assert shares == ["0", "3"]
 
 
 def test_every_scrape_reads_anew(nvml: Nvml) -> None:
@@ -127,7 +136,7 @@ def test_without_a_driver_there_are_no_metrics_and_the_log_says_why(
     try:
         real.nvmlInit()
     except real.NVMLError:
-        assert gpu.gpu(0) is None
+        assert gpu.gpus([0]) is None
         (record,) = caplog.records
         assert record.message == "no GPU metrics"
         assert "not found" in record.__dict__["reason"].lower()

@@ -24,6 +24,7 @@ PROMISED = {
     "triptych_queue_rows": ("gauge", {"model"}),
     "triptych_requests_in_flight": ("gauge", {"model"}),
     "triptych_rejected": ("counter", {"model", "reason"}),
+    "triptych_model_gpu_memory_bytes": ("gauge", VERSION | {"gpu"}),
     "triptych_model_info": ("gauge", VERSION | {"provider", "task"}),
     "triptych_model_ready": ("gauge", VERSION),
     "triptych_device_info": ("gauge", {"asked", "provider"}),
@@ -45,7 +46,7 @@ PROMISED = {
 def metrics() -> Metrics:
     """Each metric with a sample."""
     metrics = Metrics()
-    version = metrics.served("topic", 2, CPU, "regression")
+    version = metrics.served("topic", 2, CPU, "regression", {0: 5_000_000, 1: 6_000_000})
     metrics.device("auto", CPU)
     metrics.loaded("topic", "ready")
     metrics.readiness("topic", 2, ready=True)
@@ -165,6 +166,8 @@ def test_a_version_that_is_gone_goes_on_counting_when_it_comes_again(metrics: Me
     metrics.gone("topic", "2")
     assert value(metrics, "triptych_model_info", model="topic", version="2", provider=CPU, task="regression") is None
     assert value(metrics, "triptych_model_ready", model="topic", version="2") is None
+    assert value(metrics, "triptych_model_gpu_memory_bytes", model="topic", version="2", gpu="0") is None
+    assert metrics.statistics("topic", "2").gpu_memory == {}
     metrics.served("topic", 2, CPU, "regression")
     assert value(metrics, "triptych_batches_total", model="topic", version="2", reason="full") == batches
 
@@ -193,6 +196,8 @@ def test_of_many_versions_that_are_gone_the_last_few_are_shown(metrics: Metrics)
 
 def test_statistics_are_what_was_counted(metrics: Metrics) -> None:
     found = metrics.statistics("topic", "2")
+    assert found.gpu_memory == {0: 5_000_000, 1: 6_000_000}
+    assert value(metrics, "triptych_model_gpu_memory_bytes", model="topic", version="2", gpu="1") == 6_000_000
     assert found.rows == value(metrics, "triptych_batch_rows_sum", model="topic", version="2")
     assert found.execution.count == value(
         metrics, "triptych_execution_duration_seconds_count", model="topic", version="2"
