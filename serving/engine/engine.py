@@ -156,7 +156,7 @@ class Engine:
                 result = no_memory(self._name)
             else:
                 result = fault(f"execution of {self._name}", error)
-                if not run.told:
+                if not run.dropped:
                     self._failed()
         finally:
             self._runs.ended(run)

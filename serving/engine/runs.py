@@ -16,6 +16,8 @@ class Run:
     started: float = field(default_factory=time.monotonic)
     told: bool = False
     """Was it told to end?"""
+    dropped: bool = False
+    """Was it, for no fault of its own?"""
     options: Any = field(default_factory=ort.RunOptions)
     """For ONNX Runtime: a run of its own, so that no other ends with it."""
 
@@ -37,8 +39,9 @@ class Runs:
         return list(self._under_way.copy())  # a copy is one step of the interpreter: others may begin and end
 
     def end(self) -> None:
-        """Have all of them fail that are under way."""
+        """Have all of them fail that are under way, for no fault of theirs."""
         for run in self.under_way:
+            run.dropped = True
             run.end()
 
     def begin(self, name: str) -> Run:

@@ -362,7 +362,7 @@ def _gpus() -> Iterable[timeseries.Panel]:
         "Share of the time in which the GPU did anything. Text models keep a processor busy long before a GPU.",
         Query(f"triptych_gpu_utilization_ratio{{{PROCESS}}}", "{{instance}} {{gpu}}"),
         unit="percentunit",
-        span=12,
+        span=8,
         most=1,
         empty="no GPU",
     )
@@ -372,7 +372,18 @@ def _gpus() -> Iterable[timeseries.Panel]:
         Query(f"triptych_gpu_memory_used_bytes{{{PROCESS}}}", "{{instance}} {{gpu}}"),
         Query(f"triptych_gpu_memory_total_bytes{{{PROCESS}}}", "{{instance}} {{gpu}} in all"),
         unit="bytes",
-        span=12,
+        span=8,
+        empty="no GPU",
+    )
+    yield graph(
+        "Memory by model",
+        "What each version took when it was loaded and warmed.",
+        Query(
+            f'triptych_model_gpu_memory_bytes{{{PROCESS},model=~"$model"}}',
+            "{{instance}} {{gpu}} {{model}} {{version}}",
+        ),
+        unit="bytes",
+        span=8,
         empty="no GPU",
     )
 

@@ -172,6 +172,13 @@ async def test_the_time_of_a_batch_counts_for_each_of_its_requests() -> None:
     assert told["inference_stats"]["compute_infer"] == {"count": 5, "ns": 500_000_000}
 
 
+async def test_memory_on_gpus_is_told_as_triton_does() -> None:
+    one, other = Statistics("m", "1", gpu_memory={1: 30}), Statistics("m", "1", gpu_memory={0: 10, 1: 20})
+    one.add(other)
+    [told] = pb.ModelStatisticsResponse(**about.statistics([one])).model_stats
+    assert [(each.type, each.id, each.byte_size) for each in told.memory_usage] == [("GPU", 0, 10), ("GPU", 1, 50)]
+
+
 async def test_the_repository_is_told(desk: InferDesk) -> None:
     desk.management.entries = [Entry("a", "1", "READY", ""), Entry("b", "2", "UNAVAILABLE", "checksum")]
     found = await desk.ask("RepositoryIndex", pb.RepositoryIndexRequest())
