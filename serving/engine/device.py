@@ -37,6 +37,9 @@ _PROBE = bytes.fromhex(
 _NO_MEMORY = re.compile(r"bad_alloc|[Ff]ailed to allocate memory|out of memory|Available memory of|_ALLOC_FAILED")
 """What ONNX Runtime, and what it stands on, say when there is none left; last but one, where a limit is set."""
 
+_FAILURE = re.compile(r"(CUDA|CUDNN|CUBLAS) failure \d+: [^;]*\w")
+"""What CUDA itself says, in the middle of what ONNX Runtime says of its own source."""
+
 
 class DeviceError(Exception):
     """The device that was asked for can't be had; the message says why and what to do."""
@@ -154,7 +157,8 @@ def problem(device: Device) -> str | None:
     except Exception as error:  # noqa: BLE001 - ONNX Runtime raises classes of its own
         if out_of_memory(error):
             return f"no memory is left on {device.name}{_left(device)}: another process has it (nvidia-smi lists them)"
-        return f"ONNX Runtime's CUDA provider does not run: {error}"
+        said = _FAILURE.search(str(error))
+        return f"ONNX Runtime's CUDA provider does not run: {said[0] if said else error}"
     finally:
         ort.set_default_logger_severity(_WARNING)
     if providers[0] != device.provider:

@@ -136,6 +136,20 @@ def test_a_full_gpu_is_refused_with_what_is_left(library: Any, monkeypatch: pyte
     )
 
 
+def test_what_cuda_says_is_told_without_where_in_the_source(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise RuntimeError(
+            "cuda_call.cc:154 std::conditional_t<THRW, void> CudaCall [with ERRTYPE = E] CUDA failure 36: API call "
+            "is not supported in the installed CUDA driver ; GPU=-1 ; hostname=h ; file=f ; expr=cudaSetDevice(id); \n"
+        )
+
+    monkeypatch.setattr(ort, "InferenceSession", fails)
+    assert devices.problem(devices._cuda_device(0, CudaOptions())) == (
+        "ONNX Runtime's CUDA provider does not run: "
+        "CUDA failure 36: API call is not supported in the installed CUDA driver"
+    )
+
+
 def refused(played: Path, wanted: str, environment: Mapping[str, str]) -> str:
     """What a server says that does not start."""
     found = subprocess.run(
