@@ -16,7 +16,7 @@ EPOCH   = $(shell git log -1 --format=%ct 2>/dev/null)
 comma  := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test train bench bench-peers lint format protos image image-check clean
+.PHONY: help serve test train bench bench-peers lint format protos image image-check gpu-check clean
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,8 +58,12 @@ image:  ## build the container image for DEVICE (cpu or cuda)
 image-check: $(VENV)/serve  ## build the image twice without Docker, run it, look at it and measure it (as root)
 	@$(BIN)/python -m image.check $(ARGS)
 
+# With wheels, in an environment made of them; without, in the one that is here.
+gpu-check:  ## prove on a machine with an NVIDIA GPU that serving on it is right; WHEELS=DIR: without internet
+	@$(or $(if $(WHEELS),,$(wildcard $(BIN)/python)),python3) -m gpu.check $(if $(WHEELS),--wheels '$(WHEELS)') $(ARGS)
+
 clean:  ## remove everything that can be made again
-	rm -rf $(VENV) benchmarks/peers/.venvs build dist runs *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-gpu benchmarks/peers/.venvs build dist runs *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/pip:

@@ -31,6 +31,7 @@ from benchmarks import (
 )
 from benchmarks.autoscale import bench as autoscale
 from benchmarks.datasets import ENVIRONMENT, find_data
+from benchmarks.gpu import bench as gpu
 from benchmarks.machine import Cores
 from benchmarks.monitoring import check as monitoring
 from benchmarks.peers import bench as peers
@@ -62,12 +63,14 @@ BENCHMARKS: dict[str, ModuleType] = {
         scaling,
         autoscale,
         faults,
+        gpu,
     )
 }
 
-_ON_REQUEST = {peers.NAME, seeds.NAME, fits.NAME, endurance.NAME, monitoring.NAME}
+_ON_REQUEST = {peers.NAME, seeds.NAME, fits.NAME, endurance.NAME, monitoring.NAME, gpu.NAME}
 """Run only when named: the first installs things, the second wants packages that take long to make, and the third
-makes some; the fourth takes half an hour; the last wants a Prometheus, and is no question of speed."""
+makes some; the fourth takes half an hour; the fifth wants a Prometheus, and is no question of speed; the last is for
+machines with a GPU."""
 
 _LISTEN_SECONDS = 1.0
 _QUIET = 0.1
@@ -92,6 +95,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         choices=list(BY_NAME),
         help=f"of the peers: {', '.join(BY_NAME)}",
     )
+    parser.add_argument(
+        "--devices",
+        type=lambda names: tuple(names.split(",")),
+        default=(),
+        metavar="NAMES",
+        help="of gpu: cpu, or cpu,cuda:I (default: the CPU, and the first GPU if there is one)",
+    )
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if name not in BENCHMARKS]
     if unknown:
@@ -100,7 +110,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.show:
         return _show(console, options.names or list(BENCHMARKS))
     names = options.names or [name for name in BENCHMARKS if name not in _ON_REQUEST]
-    session = Session(options.quick, find_data(options.data), Reporter(console), peers=tuple(options.only))
+    session = Session(
+        *(options.quick, find_data(options.data), Reporter(console)),
+        peers=tuple(options.only),
+        devices=options.devices,
+    )
     try:
         return _run(console, session, names)
     except ServerFailed as error:

@@ -56,6 +56,8 @@ class Session:
     cores: Cores = field(default_factory=Cores.choose)
     peers: tuple[str, ...] = ()
     """Of the servers that others wrote, only these; none named: all."""
+    devices: tuple[str, ...] = ()
+    """What to compare, as `serve --device` takes it; none named: the CPU, and the first GPU if there is one."""
 
     def pick(self, full: float, quick: float) -> float:
         """A length that depends on whether this is a short check."""

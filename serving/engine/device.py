@@ -158,7 +158,7 @@ def problem(device: Device) -> str | None:
         if out_of_memory(error):
             return f"no memory is left on {device.name}{_left(device)}: another process has it (nvidia-smi lists them)"
         said = _FAILURE.search(str(error))
-        return f"ONNX Runtime's CUDA provider does not run: {said[0] if said else error}"
+        return f"ONNX Runtime's CUDA provider does not run: {said[0] if said else str(error).strip()}"
     finally:
         ort.set_default_logger_severity(_WARNING)
     if providers[0] != device.provider:

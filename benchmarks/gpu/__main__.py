@@ -1,0 +1,43 @@
+"""`python -m benchmarks.gpu`: the same as `python -m benchmarks gpu`, where there is only `[serve]`, psutil and rich.
+
+For a machine with a GPU that has no more: the file of `--out` goes into benchmarks/results/ of a checkout, and
+`python -m benchmarks --show gpu` makes docs/gpu.md of it.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import results
+from benchmarks.datasets import find_data
+from benchmarks.gpu import bench
+from benchmarks.servers import ServerFailed
+from benchmarks.session import Reporter, Session
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the tables as Markdown, write the results; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=bench.__doc__)
+    parser.add_argument("--quick", action="store_true", help="some seconds, to see that it works")
+    parser.add_argument("--data", type=Path, help="folder of the data sets")
+    parser.add_argument("--devices", type=lambda names: tuple(names.split(",")), default=(), help="cpu, or cpu,cuda:I")
+    parser.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="for gpu.json (default: here)")
+    options = parser.parse_args(arguments)
+    console = Console(file=sys.stderr)
+    session = Session(options.quick, find_data(options.data), Reporter(console), devices=options.devices)
+    try:
+        one = results.record(bench.NAME, bench.run(session))
+    except ServerFailed as error:
+        console.print(f"benchmarks.gpu: {error}", highlight=False)
+        return 1
+    for table in bench.tables(one):
+        print(table.markdown(), end="\n\n")
+    results.save(one, options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

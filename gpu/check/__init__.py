@@ -1,0 +1,6 @@
+"""Proves that serving on a GPU is correct, verified and worth its price: `python -m gpu.check`."""
+
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - nothing has been installed that would have said so
+    sys.exit("gpu-check: Triptych needs Python 3.11 or newer")
