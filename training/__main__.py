@@ -1,9 +1,10 @@
-"""The command line: fit, export, evaluate, report, package, publish, experiments, tune.
+"""The command line: fit, export, evaluate, report, package, half, publish, experiments, tune.
 
 python -m training fit sentiment topic house_price --data DIR --out models/
 python -m training evaluate models/sentiment/1 --data DIR
 python -m training export sentiment sentiment.keras --data DIR --out models/
 python -m training package any.keras --name any --task regression --examples rows.npz --out models/
+python -m training half models/sentiment/1 --data DIR --out runs/half
 python -m training experiments sentiment --all --data DIR
 python -m training tune sentiment --data DIR
 python -m training report runs/sentiment/best-seed0
@@ -13,7 +14,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from training.commands import evaluate, experiments, fit, package, publish, report, tune
+from training.commands import evaluate, experiments, fit, half, package, publish, report, tune
 from training.commands.common import parents
 from training.errors import EndedEarlyError, TrainingError
 
@@ -42,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Make and measure model packages.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     shared = parents()
-    for command in (fit, evaluate, report, package, publish, experiments, tune):
+    for command in (fit, evaluate, report, package, half, publish, experiments, tune):
         command.add(commands, shared)
     return parser
 

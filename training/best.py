@@ -97,6 +97,14 @@ class TermsRecipe(BestRecipe):
         network.compile(optimizer=self.falling_rate(len(y)), loss=self.loss, metrics=[self.metric])
         return network, terms
 
+    @property
+    def cpu_only(self) -> str:
+        """TensorFlow refuses the product of `TermSum` on a GPU once ops must be deterministic."""
+        return (
+            "TensorFlow has no deterministic product of a sparse and a dense matrix for GPUs, and this is one; "
+            "--recipe book has another network"
+        )
+
     def known(self, network: Network) -> Array:
         """The words that are terms."""
         keys = np.asarray(terms_of(network).keys)

@@ -51,20 +51,12 @@ def strategy(kind: Distribute) -> tf.distribute.Strategy:
     """
     try:
         if kind == "mirrored":
-            _share_gpus()
             devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
             return tf.distribute.MirroredStrategy([device.name for device in devices])
         cluster()
-        _share_gpus()
         return tf.distribute.MultiWorkerMirroredStrategy()
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"can't train {kind}: {one_line(error)}") from error
-
-
-def _share_gpus() -> None:
-    """Take memory on a GPU as it is needed, and not all there is."""
-    for device in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(device, True)
 
 
 def train(
@@ -100,7 +92,10 @@ def train(
         called.on_epoch_begin(epoch)
         logs = _figures(recipe, learn, training)
         if unseen is not None:
-            logs |= {f"val_{name}": value for name, value in _figures(recipe, look, unseen).items()}
+            called.on_test_begin()
+            measured = _figures(recipe, look, unseen)
+            called.on_test_end()
+            logs |= {f"val_{name}": value for name, value in measured.items()}
         called.on_epoch_end(epoch, logs)
         if network.stop_training:
             break

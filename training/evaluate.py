@@ -76,8 +76,10 @@ def test_feeds(recipe: Recipe, data: Data) -> Iterator[Feeds]:
     return array_feeds({recipe.input: data.x_test.values})
 
 
-def check_parity(what: str, expected: dict[str, Array], actual: dict[str, Array], tolerance: Tolerance) -> None:
-    """Hold `actual` to `expected`, output by output.
+def check_parity(
+    what: str, expected: dict[str, Array], actual: dict[str, Array], tolerance: Tolerance, source: str = "Keras"
+) -> None:
+    """Hold `actual` to `expected`, what `source` gives, output by output.
 
     Raises:
         ExportError: they differ by more than `tolerance` somewhere; names the worst difference and its row.
@@ -85,7 +87,7 @@ def check_parity(what: str, expected: dict[str, Array], actual: dict[str, Array]
     for name, wanted in expected.items():
         got = actual[name]
         if got.shape != wanted.shape:
-            raise ExportError(f"{what}: {name} has shape {list(got.shape)}, Keras gives {list(wanted.shape)}")
+            raise ExportError(f"{what}: {name} has shape {list(got.shape)}, {source} gives {list(wanted.shape)}")
         wanted, got = (array.reshape(len(array), -1).astype(np.float64) for array in (wanted, got))
         difference = np.abs(got - wanted)
         excess = difference - (tolerance.atol + tolerance.rtol * np.abs(wanted))
@@ -95,7 +97,7 @@ def check_parity(what: str, expected: dict[str, Array], actual: dict[str, Array]
             raise ExportError(
                 f"{what}: {name} leaves the tolerance (atol {tolerance.atol:g}, rtol {tolerance.rtol:g}) in "
                 f"{(excess > 0).any(axis=1).sum()} of {len(excess)} rows. The worst is row {row}: "
-                f"{got[row, column]:.9g}, where Keras gives {wanted[row, column]:.9g}."
+                f"{got[row, column]:.9g}, where {source} gives {wanted[row, column]:.9g}."
             )
 
 

@@ -1,5 +1,6 @@
 """Fitting: validate on training samples held out, then train on all of them; the test set is not touched here."""
 
+import contextlib
 import logging
 import time
 from dataclasses import dataclass, field, replace
@@ -9,11 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from training import distribution
+from training import distribution, placement
 from training.best import BestRecipe
 from training.callbacks import VALIDATION_LOSS, Report, callbacks
 from training.cluster import is_chief
 from training.data import Array, Data, Inputs, Sequences, Table
+from training.device import CPU
 from training.errors import TrainingError
 from training.evaluate import predict, score
 from training.measure import protocols
@@ -21,6 +23,7 @@ from training.models import Network, Recipe
 from training.options import DEFAULT, Options
 from training.pipeline import multi_hot_batches, steps
 from training.precision import copy_weights, twin
+from training.runs import Device, Epoch
 
 HeldOut = tuple[Inputs, Array]
 """Inputs and targets that a network is measured on after each epoch, and never trained on."""
@@ -40,6 +43,8 @@ class Fitted:
     """Training of the final network alone, without validation."""
     epochs: int
     """How many the final network trained for: the recipe's, or those that early stopping found best."""
+    devices: list[Device]
+    """What it was trained on."""
 
 
 @dataclass(frozen=True)
@@ -107,13 +112,14 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         self._order = np.arange(count) if self._random is None else self._random.permutation(count)
 
 
-def make_deterministic(seed: int) -> None:
+def make_deterministic(seed: int, options: Options = DEFAULT) -> None:
     """The same seed gives the same weights on this machine from here on.
 
-    Devices other than the CPU are hidden: networks this small gain nothing from one, and a package should not depend
-    on whether the machine that made it had one.
+    GPUs are hidden unless `options` ask for one: a package should not depend on whether the machine that made it had
+    one.
     """
-    tf.config.set_visible_devices([], "GPU")
+    if options.computes_on == CPU:
+        placement.hide_gpus()
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(seed)
     tf.get_logger().addFilter(_worth_telling)
@@ -142,11 +148,11 @@ def train(
     Raises:
         TrainingError: `options` ask for what can't be had here.
     """
-    distributed = options.distribute != "none"
+    distributed = options.is_distributed
     if (distributed or options.precision != "float32") and type(recipe) is not Recipe:
         # Others bring networks of their own, some with sparse inputs or their own idea of the metric.
         raise TrainingError(
-            f"{recipe.name}, recipe {recipe.variant}: trains on the CPU and in float32 only. "
+            f"{recipe.name}, recipe {recipe.variant}: trains on one device and in float32 only. "
             "--distribute and --precision are for the book's recipes: add --recipe book."
         )
     if options.early_stopping and isinstance(recipe, BestRecipe):
@@ -156,16 +162,20 @@ def train(
             "for the book's recipes: add --recipe book."
         )
     if distributed:
+        if options.computes_on == CPU:
+            placement.hide_gpus()
         strategy = distribution.strategy(options.distribute)
         keras.utils.set_random_seed(recipe.seed)
     else:
         # Seeded for each network, so that none depends on how many were made before it.
-        make_deterministic(recipe.seed)
-    network, x = recipe.begin(x, y)
-    if held_out is not None:
-        held_out = (recipe.encode(held_out[0], network), held_out[1])
+        make_deterministic(recipe.seed, options)
+    with placement.home(options):
+        raw = x
+        network, x = recipe.begin(raw, y)
+        if held_out is not None:
+            held_out = (recipe.encode(held_out[0], network), held_out[1])
     writes = is_chief(options.distribute)
-    called = callbacks(options, stage, recipe.epochs, report, held_out is not None, writes)
+    called = callbacks(options, stage, recipe.epochs, len(y), report, held_out is not None, writes)
     if distributed:
         with strategy.scope():
             learner = twin(network, options.precision, recipe.metric)
@@ -174,19 +184,37 @@ def train(
             learner, recipe, split, None if held_out is None else _split(recipe, *held_out, None), called
         )
     else:
-        learner = network if options.precision == "float32" else twin(network, options.precision, recipe.metric)
+        learner = _learner(recipe, network, raw, y, options)
+        with placement.home(options):  # TensorFlow makes batches on the CPU, from what is there
+            batches = _batches(recipe, x, y, recipe.seed)
+            unseen = None if held_out is None else _batches(recipe, *held_out, None)
         learner.fit(
-            _batches(recipe, x, y, recipe.seed),
-            validation_data=None if held_out is None else _batches(recipe, *held_out, None),
+            batches,
+            validation_data=unseen,
             epochs=recipe.epochs,
             steps_per_epoch=steps(recipe, len(y)) if isinstance(x, Sequences) else None,
             shuffle=False,  # Batches shuffles samples; this would shuffle whole batches
             verbose=0,
             callbacks=called,
         )
-    if learner is not network:
-        copy_weights(learner, network)
-    return recipe.finished(network)
+    placement.check_used(learner, options, x.batch(np.arange(1)))
+    with placement.home(options):
+        if learner is not network:
+            copy_weights(learner, network)
+        return recipe.finished(network)
+
+
+def _learner(recipe: Recipe, network: Network, x: Inputs, y: Array, options: Options) -> Network:
+    """What is trained in place of `network`, with its weights: it itself, or one in 16 bits, or one on a GPU."""
+    on = placement.target(options)
+    with contextlib.nullcontext() if on is None else tf.device(on):
+        if options.precision != "float32":
+            return twin(network, options.precision, recipe.metric)
+        if on is None:
+            return network
+        learner = recipe.network(x, y)
+        copy_weights(network, learner)
+        return learner
 
 
 def _batches(recipe: Recipe, x: Inputs, y: Array, seed: int | None) -> Any:
@@ -209,7 +237,15 @@ def fit(recipe: Recipe, data: Data, report: Report, options: Options = DEFAULT) 
     last = replace(recipe, epochs=validation.epochs)
     network = train(last, data.x_train, data.y_train, "final", report, options=options)
     seconds = time.perf_counter() - started
-    return Fitted(network, validation.figures, validation.splits, validation.protocol, seconds, validation.epochs)
+    return Fitted(
+        network=network,
+        validation=validation.figures,
+        splits=validation.splits,
+        protocol=validation.protocol,
+        training_seconds=seconds,
+        epochs=validation.epochs,
+        devices=placement.devices(options),
+    )
 
 
 @dataclass
@@ -219,9 +255,9 @@ class _Losses:
     report: Report
     epochs: list[float] = field(default_factory=list)
 
-    def __call__(self, stage: str, done: int, of: int, figures: dict[str, float]) -> None:
-        self.epochs.append(figures[VALIDATION_LOSS])
-        self.report(stage, done, of, figures)
+    def __call__(self, epoch: Epoch) -> None:
+        self.epochs.append(epoch.figures[VALIDATION_LOSS])
+        self.report(epoch)
 
 
 def validate(recipe: Recipe, x: Inputs, y: Array, report: Report, options: Options = DEFAULT) -> Validation:
@@ -238,7 +274,12 @@ def validate(recipe: Recipe, x: Inputs, y: Array, report: Report, options: Optio
         unseen = (x.take(held_out), y[held_out])
         network = train(recipe, x.take(rows), y[rows], stage, losses, unseen, options)
         best.append(_best(losses.epochs, recipe) if options.early_stopping else recipe.epochs)
-        return lambda rows: predict(recipe, network, x.take(rows))
+
+        def predicted(rows: protocols.Rows) -> Array:
+            with placement.home(options):
+                return predict(recipe, network, x.take(rows))
+
+        return predicted
 
     parts, protocol = splits(recipe, len(y))
     stages = [split.name for split in parts]

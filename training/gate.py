@@ -15,6 +15,7 @@ from training.errors import GateError, TrainingError, one_line
 from training.evaluate import answers, per_sample
 from training.measure.bootstrap import Comparison, paired
 from training.models import Recipe
+from training.options import ExportPrecision
 from training.packaging.package import versions
 
 SEED = 0
@@ -54,7 +55,14 @@ class Verdict:
         return f"{word} {self.against}: {figures}{', forced' if self.forced else ''}"
 
 
-def judge(recipe: Recipe, data: Data, predictions: Array, target: Path, force: bool) -> Verdict:
+def judge(
+    recipe: Recipe,
+    data: Data,
+    predictions: Array,
+    target: Path,
+    force: bool,
+    precision: ExportPrecision = "float32",
+) -> Verdict:
     """Compare `predictions` with the version that `target` would take over from: the one it replaces, else the highest.
 
     Args:
@@ -63,6 +71,8 @@ def judge(recipe: Recipe, data: Data, predictions: Array, target: Path, force: b
         predictions: [N, outputs], the new network's on the test set.
         target: the folder that the new package goes to.
         force: publish whatever comes out.
+        precision: what the new network's package computes in; in float16, errors that differ by a thousandth of the
+            prediction, about two of its roundings, count as equal, too.
 
     Raises:
         GateError: the new network is significantly worse, or the version before it can't be measured.
@@ -82,7 +92,8 @@ def judge(recipe: Recipe, data: Data, predictions: Array, target: Path, force: b
             "Mend or remove it, or publish with --force."
         ) from error
     new = per_sample(recipe, predictions, data.y_test)
-    comparison = paired(new, np.where(np.abs(new - scores) < SAME, new, scores), seed=SEED)
+    same = SAME * (1 + np.abs(predictions).max(axis=1)) if precision == "float16" else SAME
+    comparison = paired(new, np.where(np.abs(new - scores) < same, new, scores), seed=SEED)
     verdict = Verdict(name, comparison, recipe.metric, forced=force and comparison.significantly_worse)
     if comparison.significantly_worse and not force:
         raise GateError(

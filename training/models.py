@@ -95,6 +95,11 @@ class Recipe:
         network = self.network(x, y)
         return network, self.encode(x, network)
 
+    @property
+    def cpu_only(self) -> str:
+        """Why it can't be trained on a GPU; empty where it can."""
+        return ""
+
     def known(self, network: Network) -> Array:
         """int64: the ids of the words that have a column of their own in `network`."""
         return np.arange(OUT_OF_VOCABULARY + 1, NUM_WORDS)

@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from training.device import AUTO, CPU, EXPECTED, indices
 from training.errors import TrainingError
 
 Precision = Literal["float32", "bfloat16", "float16"]
+ExportPrecision = Literal["float32", "float16"]
 Distribute = Literal["none", "mirrored", "multi-worker"]
 
 
@@ -24,11 +26,25 @@ class Options:
     precision: Precision = "float32"
     """What training computes in; weights are float32 in each, and so is the network that it gives."""
     distribute: Distribute = "none"
-    """Over what each batch is split: nothing (the CPU), this machine's GPUs, or the machines of `TF_CONFIG`."""
+    """Over what each batch is split: nothing, this machine's GPUs, or the machines of `TF_CONFIG`."""
+    device: str | None = None
+    """What training computes on, as `training.device` names it; None: see `computes_on`."""
+    tf32: bool = False
+    """Whether a GPU may round what it multiplies to TF32, 10 bits of mantissa instead of 23: quicker, less exact."""
 
     def __post_init__(self) -> None:
         if self.early_stopping is not None and self.early_stopping < 1:
             raise TrainingError(f"early stopping after {self.early_stopping} epochs: expected 1 or more")
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether a strategy of TensorFlow's splits batches."""
+        return self.distribute != "none"
+
+    @property
+    def computes_on(self) -> str:
+        """`device`, or the default: the CPU; where batches are split, the GPUs if there are any."""
+        return self.device or (AUTO if self.is_distributed else CPU)
 
 
 DEFAULT = Options()
@@ -36,8 +52,9 @@ DEFAULT = Options()
 
 def changed(options: Options) -> dict[str, str | int]:
     """What `options` ask for that may change the weights, for a package's provenance."""
-    names = ("early_stopping", "precision", "distribute")
-    return {name: getattr(options, name) for name in names if getattr(options, name) != getattr(DEFAULT, name)}
+    names = ("early_stopping", "precision", "distribute", "tf32")
+    found = {name: getattr(options, name) for name in names if getattr(options, name) != getattr(DEFAULT, name)}
+    return found if options.device in (None, CPU) else {**found, "device": options.device}
 
 
 def of_model(options: Options, name: str) -> Options:
@@ -69,13 +86,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=get_args(Precision),
         default=DEFAULT.precision,
-        help="what training computes in; packages are float32 whatever it is (float32)",
+        help="what training computes in, whatever the package does: see --export-precision (float32)",
     )
     parser.add_argument(
         "--distribute",
         choices=get_args(Distribute),
         default=DEFAULT.distribute,
-        help="split each batch over this machine's GPUs, or over the machines in $TF_CONFIG; none is the CPU (none)",
+        help="split each batch over this machine's GPUs, or over the machines in $TF_CONFIG (none)",
+    )
+    add_device(parser)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """The flags of the device, for a command that trains and has no other options."""
+    parser.add_argument(
+        "--device",
+        metavar="DEVICE",
+        help=f"what training computes on: {EXPECTED} (cpu: its packages are the same bytes on every machine; with "
+        "--distribute: auto)",
+    )
+    parser.add_argument(
+        "--tf32", action="store_true", help="let a GPU round to TF32, 10 bits of mantissa: quicker, less exact"
+    )
+
+
+def add_export_precision(parser: argparse.ArgumentParser) -> None:
+    """The flag that says what a package computes in, for a command that writes one."""
+    parser.add_argument(
+        "--export-precision",
+        choices=get_args(ExportPrecision),
+        default="float32",
+        help="what the package computes in: float16 is for GPUs with tensor cores, and slower on most CPUs (float32)",
     )
 
 
@@ -85,10 +126,43 @@ def from_arguments(arguments: argparse.Namespace) -> Options:
     Raises:
         TrainingError: one of them makes no sense.
     """
-    return Options(
+    asked = Options(
         tensorboard=arguments.tensorboard,
         checkpoints=arguments.checkpoints,
         early_stopping=arguments.early_stopping,
         precision=arguments.precision,
         distribute=arguments.distribute,
+        device=arguments.device,
+        tf32=arguments.tf32,
     )
+    refuse_contradictions(asked)
+    return asked
+
+
+def device_of(arguments: argparse.Namespace) -> Options:
+    """What the flags of `add_device` say.
+
+    Raises:
+        TrainingError: they make no sense.
+    """
+    asked = Options(device=arguments.device, tf32=arguments.tf32)
+    refuse_contradictions(asked)
+    return asked
+
+
+def refuse_contradictions(asked: Options) -> None:
+    """See that the device that is asked for goes with the rest.
+
+    Raises:
+        TrainingError: it is none, or does not.
+    """
+    named = indices(asked.computes_on)
+    if len(named) > 1 and not asked.is_distributed:
+        raise TrainingError(f"--device {asked.device}: several GPUs share batches with --distribute mirrored: add it")
+    if asked.distribute == "mirrored" and (asked.device == CPU or len(named) == 1):
+        raise TrainingError(
+            f"--distribute mirrored splits batches over GPUs, and --device {asked.device} is one device: expected "
+            "--device cuda, which is all there are, or several as cuda:0,cuda:1"
+        )
+    if asked.tf32 and (asked.computes_on == CPU or asked.precision != "float32"):
+        raise TrainingError("--tf32 is how a GPU computes in float32: expected --device cuda, and no --precision")

@@ -1,7 +1,7 @@
 """Showing how far a fit has come: a bar on a terminal, a few plain lines elsewhere."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 from rich.console import Console
@@ -14,7 +14,7 @@ LINES = 4
 
 
 class Display:
-    """A context manager that takes `training.fit.Report` calls and shows them."""
+    """A context manager that takes a stage's epochs as they end and shows them."""
 
     def __init__(self, name: str, console: Console | None = None) -> None:
         self._name = name
@@ -39,9 +39,10 @@ class Display:
     ) -> None:
         self._bars.stop()
 
-    def epoch(self, stage: str, done: int, epochs: int, figures: dict[str, float]) -> None:
-        """Show that `done` of the `epochs` of `stage` are over, and the last one's figures."""
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
+    def epoch(self, epoch: Epoch) -> None:
+        """Show that `epoch` is over, and its figures."""
+        stage, done, epochs = epoch.stage, epoch.done, epoch.of
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in epoch.figures.items())
         if self._console.is_terminal:
             if stage not in self._stages:
                 self._stages[stage] = self._bars.add_task(f"{self._name}: {stage}", total=epochs, figures="")
@@ -61,8 +62,9 @@ class Log:
     display: Display
     epochs: list[Epoch] = field(default_factory=list)
 
-    def __call__(self, stage: str, done: int, of: int, figures: dict[str, float]) -> None:
+    def __call__(self, epoch: Epoch) -> None:
         """An epoch is over."""
-        self.display.epoch(stage, done, of, figures)
+        self.display.epoch(epoch)
         # A network that diverges has figures that JSON can't hold.
-        self.epochs.append(Epoch(stage, done, of, {name: x for name, x in figures.items() if math.isfinite(x)}))
+        finite = {name: x for name, x in epoch.figures.items() if math.isfinite(x)}
+        self.epochs.append(replace(epoch, figures=finite))

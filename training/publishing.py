@@ -12,6 +12,7 @@ from training.errors import GateError, TrainingError, one_line
 from training.evaluate import answers, check_graph
 from training.gate import judge
 from training.models import RECIPES
+from training.options import ExportPrecision
 from training.packaging.package import target, versions, write
 
 RUN = "run.json"
@@ -133,5 +134,8 @@ def _gate(package: _Staged, folder: Path, data: Path | None, force: bool) -> tup
         return "the first version", False
     loaded = load(recipe.dataset, data)
     outputs = answers(recipe, loaded, package.files[MODEL], str(package.place))
-    verdict = judge(recipe, loaded, outputs, folder, force)
+    precision: ExportPrecision = (
+        "float16" if package.manifest.provenance.get("export_precision") == "float16" else "float32"
+    )
+    verdict = judge(recipe, loaded, outputs, folder, force, precision)
     return str(verdict), verdict.forced

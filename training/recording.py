@@ -41,6 +41,8 @@ class Made:
     seconds: float
     training_seconds: float | None
     peak_memory_bytes: int
+    devices: list[runs.Device]
+    """What was trained on."""
 
 
 def record(
@@ -86,6 +88,7 @@ def record(
             seconds=made.seconds,
             training_seconds=made.training_seconds,
             peak_memory_bytes=made.peak_memory_bytes,
+            devices=made.devices,
             test=figures(recipe, predictions, data.y_test),
             baselines=_baselines(folder.parent / BASELINES, recipe, data),
             book=recipe.book,

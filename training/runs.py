@@ -31,6 +31,28 @@ class Epoch:
     done: int
     of: int
     figures: dict[str, float]
+    seconds: float = 0.0
+    """Training alone, without measuring on what is held out; a stage's first includes compilation."""
+    samples: int = 0
+    """How many it trained on."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a network was trained on."""
+
+    name: str
+    """"cpu", or as CUDA counts it: "cuda:0"."""
+    model: str = ""
+    """Such as "NVIDIA H200"; empty where nothing says it."""
+    compute_capability: str = ""
+    """Of a GPU, such as "9.0"."""
+
+    def __str__(self) -> str:
+        """For people."""
+        capability = self.compute_capability and f"compute capability {self.compute_capability}"
+        known = ", ".join(part for part in (self.model, capability) if part)
+        return f"{self.name} ({known})" if known else self.name
 
 
 @dataclass(frozen=True)
@@ -67,6 +89,8 @@ class Record:
     training_seconds: float | None
     """Training of the final network alone."""
     peak_memory_bytes: int
+    devices: list[Device] = field(default_factory=list)
+    """What it was trained on; empty in records made before there was a choice."""
     splits: dict[str, dict[str, float]] = field(default_factory=dict)
     """The validation figures of each split, by its name."""
     test: dict[str, float] = field(default_factory=dict)
@@ -88,7 +112,7 @@ def folder(
     runs: Path, model: str, recipe: str, seed: int, options: Mapping[str, object] = MappingProxyType({})
 ) -> Path:
     """Where the run of `recipe` with `seed`, and with `options` that change what comes out, goes."""
-    asked = "".join(f"-{name.replace('_', '-')}-{value}" for name, value in options.items())
+    asked = "".join(f"-{name.replace('_', '-')}-{str(value).replace(':', '')}" for name, value in options.items())
     return runs / model / f"{recipe}-seed{seed}{asked}"
 
 

@@ -86,13 +86,18 @@ def test_verified_fails_for_answers_outside_the_tolerance(found, packages):
     assert "of its tolerance from its golden outputs" in found.failures[0]
 
 
-def test_half_precision_is_measured_and_fails_nothing(found, packages):
+def test_half_precision_is_held_to_a_tolerance_of_its_own(found, packages):
     half = verified._half(found)
-    if half is None:
-        pytest.skip(found.figures["half precision"])
-    line = verified.measured(found, packages["topic"], Device(CPU), None, half)
-    assert line[3] > line[1]
+    package = packages["topic"]
+    line = verified.measured(found, package, Device(CPU), None, half)
+    assert 0 < line[3] < 1
     assert found.failures == []
+    outputs = package.manifest.golden.outputs
+    moved = {**outputs, "probability": [[one + 0.01 for one in row] for row in outputs["probability"]]}
+    golden = _changed(package.manifest.golden, outputs=moved)
+    wrong = replace(package, manifest=_changed(package.manifest, golden=golden))
+    assert verified._share_in_half(found, wrong, Device(CPU), half) > 1
+    assert found.failures[0].startswith("half precision of topic 1: ")
 
 
 def test_placement_fails_for_a_node_without_a_reason_and_where_nothing_is_on_the_gpu(found):

@@ -25,7 +25,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from training import placement
+from training.best import BEST
 from training.data import Data, Table
+from training.errors import TrainingError
 from training.fit import fit, train
 from training.models import HOUSE_PRICE
 from training.options import Options
@@ -42,8 +45,8 @@ recipe = dataclasses.replace(
     HOUSE_PRICE, hidden=(16,), epochs=8, batch_size=8, folds=0, validation_samples=30, l2=1e-3, missing=0.0
 )
 
-def report(*told):
-    reports.append(told)
+def report(epoch):
+    reports.append((epoch.stage, epoch.done, epoch.of, epoch.figures))
 
 def save(name, network, validation=None):
     np.savez(folder / f"{name}.npz", *network.get_weights())
@@ -63,12 +66,31 @@ else:
     held_out = x.take(some), data.y_train[some]
     # Masks differ between devices, so the last can't be compared with one device's; it must run, and stay finite.
     hard = dataclasses.replace(recipe, dropout=0.2, missing=0.1, epochs=2)
-    for name, recipe, options in [
+    for name, trained, options in [
         ("one", recipe, Options()),
         ("mirrored", recipe, Options(distribute="mirrored")),
         ("mixed", hard, Options(distribute="mirrored", precision="float16", early_stopping=1)),
     ]:
-        save(name, train(recipe, x, data.y_train, "final", report, held_out, options))
+        save(name, train(trained, x, data.y_train, "final", report, held_out, options))
+    # The second CPU stands in for a GPU: what puts the network there and takes it back is the same.
+    placement.target = lambda options: "CPU:1"
+    check_used = placement.check_used
+    seen = []
+
+    def spy(learner, *arguments):
+        seen.append(sorted({weight.value.device for weight in learner.trainable_variables}))
+        check_used(learner, *arguments)
+
+    placement.check_used = spy
+    asked = Options(device="cuda:0")
+    for name, recipe in [("placed", recipe), ("placed best", dataclasses.replace(BEST["house_price"], epochs=2))]:
+        network = train(recipe, x, data.y_train, "final", report, held_out, asked)
+        save(name, network)
+    found = sorted({weight.value.device for weight in network.weights})
+    try:
+        check_used(network, asked, x.batch(some))
+    except TrainingError as error:
+        (folder / "placement.json").write_text(json.dumps([seen, found, str(error)]))
 """
 
 
@@ -157,6 +179,17 @@ def test_float16_dropout_and_early_stopping_work_on_two_devices(runs: dict[str, 
     one, mixed = (weights(runs["mirrored"] / f"{name}.npz") for name in ("one", "mixed"))
     assert all(np.isfinite(weight).all() for weight in mixed)
     assert [weight.dtype for weight in mixed] == [weight.dtype for weight in one]
+
+
+def test_a_network_is_trained_where_it_is_asked_for_and_comes_home(runs: dict[str, Path]) -> None:
+    """On a second CPU, for want of a GPU: the same weights, and nothing of it left there."""
+    one, placed = (weights(runs["mirrored"] / f"{name}.npz") for name in ("one", "placed"))
+    for expected, got in zip(one, placed, strict=True):
+        np.testing.assert_array_equal(got, expected)
+    there, home, refusal = json.loads((runs["mirrored"] / "placement.json").read_text())
+    assert [[place.rpartition("/")[2] for place in places] for places in there] == [["device:CPU:1"]] * 2
+    assert [place.rpartition("/")[2] for place in home] == ["device:CPU:0"]
+    assert refusal.startswith("--device cuda:0: TensorFlow had the network on ")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
 
@@ -18,9 +19,10 @@ from training.evaluate import evaluate, predict
 from training.fit import Batches, fit, train, validate
 from training.models import DIGITS, HOUSE_PRICE, Recipe
 from training.options import Options, Precision, add_arguments, from_arguments
-from training.packaging.export import Training, export
+from training.packaging.export import Training, export, graph_of
 from training.packaging.package import write
 from training.precision import twin
+from training.runs import Epoch
 
 from .conftest import Tiny
 
@@ -103,6 +105,16 @@ def test_the_same_weights_twice(house: tuple[Recipe, Data]) -> None:
     assert [weight.tobytes() for weight in first] != [weight.tobytes() for weight in other]
 
 
+def test_a_hidden_gpu_changes_nothing(house: tuple[Recipe, Data], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras takes any GPU of the machine, hidden or not, for a reason to use XLA, unless ops are deterministic."""
+    recipe, data = house
+    physical = tf.config.list_physical_devices()
+    gpu = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [] if kind else [*physical, gpu])
+    network = train(recipe, data.x_train, data.y_train, "final", silent)
+    assert not network.jit_compile
+
+
 def test_digits_are_learnt_and_packaged(real_digits: Path, tmp_path: Path) -> None:
     """The book's network on a twentieth of its data, for two epochs, through to a package that answers as it does."""
     recipe = dataclasses.replace(DIGITS, epochs=2, validation_samples=500)
@@ -118,7 +130,8 @@ def test_digits_are_learnt_and_packaged(real_digits: Path, tmp_path: Path) -> No
     fitted = fit(recipe, data, silent)
     assert fitted.validation["accuracy"] > 0.8  # a tenth by chance
     training = Training(fitted.validation, fitted.protocol, {})
-    exported = export(recipe, data, fitted.network, predict(recipe, fitted.network, data.x_test), 1, training)
+    graph = graph_of(recipe, data, fitted.network, predict(recipe, fitted.network, data.x_test))
+    exported = export(recipe, data, fitted.network, graph, 1, training)
     assert exported.test["accuracy"] > 0.8
     write(tmp_path / "digits" / "1", exported.files, replace=True)
     manifest, _, test = evaluate(tmp_path / "digits" / "1", real_digits)
@@ -131,7 +144,7 @@ def test_fit_reports_each_epoch_and_leaves_the_test_set_alone(house: tuple[Recip
     recipe, data = house
     untouched = dataclasses.replace(data, x_test=None, y_test=None)  # type: ignore[arg-type]
     reports: list[tuple[str, int, int]] = []
-    fitted = fit(recipe, untouched, lambda stage, done, of, figures: reports.append((stage, done, of)))
+    fitted = fit(recipe, untouched, lambda epoch: reports.append((epoch.stage, epoch.done, epoch.of)))
     stages = [*(f"fold {fold}/2" for fold in (1, 2)), "final"]
     assert reports == [(stage, done, 2) for stage in stages for done in (1, 2)]
     assert fitted.validation.keys() == {"mae", "mse"}
@@ -151,8 +164,8 @@ def plane() -> Data:
 def test_tensorboard_reads_what_is_logged(plane: Data, tmp_path: Path) -> None:
     told: dict[tuple[str, int], dict[str, float]] = {}
 
-    def report(stage: str, done: int, of: int, figures: dict[str, float]) -> None:
-        told[stage, done] = figures
+    def report(epoch: Epoch) -> None:
+        told[epoch.stage, epoch.done] = epoch.figures
 
     fit(SMALL, plane, report, Options(tensorboard=tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {"fold-1-of-2", "fold-2-of-2", "final"}
@@ -172,8 +185,8 @@ def test_early_stopping_keeps_the_best_epoch_and_the_final_network_trains_as_lon
     recipe = dataclasses.replace(SMALL, epochs=20)
     losses: dict[str, list[float]] = {}
 
-    def report(stage: str, done: int, of: int, figures: dict[str, float]) -> None:
-        losses.setdefault(stage, []).append(figures.get("val_loss", np.nan))
+    def report(epoch: Epoch) -> None:
+        losses.setdefault(epoch.stage, []).append(epoch.figures.get("val_loss", np.nan))
 
     fitted = fit(recipe, opposite, report, Options(early_stopping=3))
     folds = [losses["fold 1/2"], losses["fold 2/2"]]
@@ -190,8 +203,8 @@ def test_checkpoints_are_the_best_and_the_last_network(plane: Data, tmp_path: Pa
     losses: list[float] = []
     held_out = (x.take(np.arange(10)), y[:10][::-1].copy())  # wrong targets: it gets worse as it learns
 
-    def report(stage: str, done: int, of: int, figures: dict[str, float]) -> None:
-        losses.append(figures["val_loss"])
+    def report(epoch: Epoch) -> None:
+        losses.append(epoch.figures["val_loss"])
 
     options = Options(checkpoints=tmp_path)
     network = train(dataclasses.replace(SMALL, optimizer="adam"), x, y, "fold 1/2", report, held_out, options)
@@ -210,8 +223,8 @@ def test_mixed_precision_gives_a_float32_network_that_has_learnt(plane: Data) ->
     x, y = plane.x_train, plane.y_train
     losses: list[float] = []
 
-    def report(stage: str, done: int, of: int, figures: dict[str, float]) -> None:
-        losses.append(figures["loss"])
+    def report(epoch: Epoch) -> None:
+        losses.append(epoch.figures["loss"])
 
     precisions: tuple[Precision, ...] = ("float32", "float16")
     full, mixed = (train(recipe, x, y, "s", report, options=Options(precision=each)) for each in precisions)

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.package.manifest import MANIFEST, parse
+from serving.package.manifest import MANIFEST, MODEL, parse
 from training.data import Array, Data, load
 from training.errors import GateError
-from training.gate import judge
+from training.evaluate import answers
+from training.gate import SAME, judge
 from training.job import Job, run
 from training.models import Recipe
 from training.packaging.package import versions
@@ -54,6 +55,19 @@ def test_a_worse_one_must_not(published: tuple[Recipe, Data, Path], target: str)
     verdict = judge(recipe, data, worse, model / target, force=True)
     assert verdict.forced
     assert str(verdict).endswith(", forced")
+
+
+def test_what_float16_rounds_off_is_no_worse(published: tuple[Recipe, Data, Path]) -> None:
+    recipe, data, model = published
+    before = answers(recipe, data, model / "1" / MODEL, "before")
+    sign = np.sign(before - data.y_test[:, None])
+    rounded = (before + sign * SAME * (1 + np.abs(before) / 2)).astype(np.float32)  # each price a little worse
+    with pytest.raises(GateError, match="significantly worse"):
+        judge(recipe, data, rounded, model / "2", force=False)
+    verdict = judge(recipe, data, rounded, model / "2", force=False, precision="float16")
+    assert str(verdict).startswith("not significantly different")
+    with pytest.raises(GateError, match="significantly worse"):
+        judge(recipe, data, off_by(data, 1e3), model / "2", force=False, precision="float16")
 
 
 def test_the_same_network_again_is_no_worse(tiny: Tiny, published: tuple[Recipe, Data, Path]) -> None:

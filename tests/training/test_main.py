@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -63,6 +64,9 @@ def test_fit_shows_progress_and_a_table(fitted: tuple[Path, str]) -> None:
     assert "house_price: fold 2/2, epoch 2/2" in output
     for heading in ("recipe", "test metric", "book", "against", "model.onnx", "training", "total", "peak memory"):
         assert heading in output
+    for heading in ("device", "epoch", "samples/s"):
+        assert heading in output
+    assert re.search(r"topic: trained on cpu.*: [\d.]+ m?s an epoch, [\d,]+ samples/s \(the median; the first", output)
     assert "MAE k$" in output
     assert output.count("the first version") == 4  # as it goes, and in the table
 
@@ -132,6 +136,27 @@ def test_export_of_a_saved_network_gives_the_same_graph(tiny: Tiny, fitted: tupl
     manifest = parse((tmp_path / "topic/5" / MANIFEST).read_bytes())
     assert "network_sha256" in manifest.provenance
     assert not any(metric.startswith("validation_") for metric in manifest.metrics)
+
+
+def test_export_in_float16(tiny: Tiny, fitted: tuple[Path, str], tmp_path: Path) -> None:
+    network = fitted[0] / "networks" / "house_price.keras"
+    made = run(Job(tiny.best["house_price"], data=tiny.data, out=tmp_path, network=network, export_precision="float16"))
+    assert made is not None
+    manifest = parse((made.package / MANIFEST).read_bytes())
+    assert manifest.provenance["export_precision"] == "float16"
+    assert made.test["mae"] == pytest.approx(manifest.metrics["test_mae"], abs=1e-6)
+    assert 0 < abs(made.test["mae"] - manifest.metrics["float32_test_mae"]) < 0.01
+    before = parse((fitted[0] / "models" / "house_price" / "1" / MANIFEST).read_bytes())
+    assert manifest.files[MODEL].bytes < before.files[MODEL].bytes
+
+
+@pytest.mark.parametrize("command", [["fit", "topic"], ["export", "topic", "topic.keras"]], ids=lambda given: given[0])
+def test_what_a_package_computes_in_is_asked_for(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Job] = []
+    monkeypatch.setattr("training.commands.fit.run_in_own_process", lambda _, job, name: asked.append(job))
+    main(command)
+    main([*command, "--export-precision", "float16"])
+    assert [job.export_precision for job in asked] == ["float32", "float16"]
 
 
 def test_evaluate(

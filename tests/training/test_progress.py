@@ -5,6 +5,7 @@ import io
 from rich.console import Console
 
 from training.progress import LINES, Display, Log
+from training.runs import Epoch
 
 
 def shown(terminal: bool) -> str:
@@ -12,7 +13,7 @@ def shown(terminal: bool) -> str:
     with Display("topic", Console(file=output, force_terminal=terminal, width=120)) as display:
         display.say("reading")
         for epoch in range(1, 81):
-            display.epoch("final", epoch, 80, {"loss": 1 / epoch})
+            display.epoch(Epoch("final", epoch, 80, {"loss": 1 / epoch}))
     return output.getvalue()
 
 
@@ -41,6 +42,6 @@ def test_brackets_are_no_markup() -> None:
 def test_the_log_keeps_what_can_be_kept() -> None:
     with Display("topic", Console(file=io.StringIO(), width=120)) as display:
         log = Log(display)
-        log("final", 1, 2, {"loss": 0.5, "val_loss": float("nan")})
+        log(Epoch("final", 1, 2, {"loss": 0.5, "val_loss": float("nan")}, 1.5, 30))
     [epoch] = log.epochs
-    assert (epoch.stage, epoch.done, epoch.of, epoch.figures) == ("final", 1, 2, {"loss": 0.5})
+    assert epoch == Epoch("final", 1, 2, {"loss": 0.5}, 1.5, 30)

@@ -4,7 +4,11 @@ import json
 import re
 from importlib.metadata import version
 
+import pytest
+
 from training.provenance import code, libraries, peak_memory, run_json
+from training.runs import Device
+from training.speed import Speed
 
 
 def test_the_sources_have_one_hash() -> None:
@@ -24,3 +28,12 @@ def test_run_json() -> None:
     assert run["wall_seconds"] == 1.23
     assert 50e6 < run["peak_memory_bytes"] <= peak_memory()
     assert json.loads(run_json(2.5, 3))["training_seconds"] == 2.5
+    assert (run["devices"], run["epoch_seconds"]) == ([], None)
+    trained = json.loads(run_json(2.5, 3, [Device("cuda:0", "NVIDIA H200", "9.0")], Speed("final", 100, 3, 1.5, 0.2)))
+    assert trained["devices"] == [{"name": "cuda:0", "model": "NVIDIA H200", "compute_capability": "9.0"}]
+    assert trained["epoch_seconds"] == {
+        "first": 1.5,
+        "median_of_the_rest": 0.2,
+        "epochs": 3,
+        "samples_per_second": pytest.approx(500),
+    }

@@ -39,6 +39,8 @@ def test_figures_stand_beside_the_baselines(recorded: Path) -> None:
         assert "test samples" in record.duplicates
         assert {"val_loss", "loss"} <= record.epochs[0].figures.keys()
         assert record.epochs[-1].stage == "final"
+        assert [device.name for device in record.devices] == ["cpu"]
+        assert all(epoch.seconds > 0 and epoch.samples > 0 for epoch in record.epochs)
 
 
 def test_predictions_are_the_networks(recorded: Path, tiny: Tiny) -> None:

@@ -48,4 +48,4 @@ def show(table: Table) -> None:
     for column in table.columns:
         column.overflow = "fold"  # on a narrow terminal
     # Where nobody watches there is no width to fit into.
-    Console(width=None if sys.stdout.isatty() else 200, markup=False).print(table)
+    Console(width=None if sys.stdout.isatty() else 260, markup=False).print(table)

@@ -10,6 +10,8 @@ from training.commands.common import Commands, Parents, show
 from training.errors import TrainingError
 from training.experiments.variants import BOOK, VARIANTS, Variant, chosen
 from training.models import RECIPES
+from training.options import add_device, device_of
+from training.placement import check
 
 if TYPE_CHECKING:
     from training.experiments.comparison import Rows
@@ -32,6 +34,7 @@ def add(commands: Commands, parents: Parents) -> None:
     parser.add_argument("--again", action="store_true", help="run what is done already once more, too")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of run records (runs)")
     parser.add_argument("--write", type=Path, metavar="DIR", help="write experiments.md of all that is there, too")
+    add_device(parser)
     parser.set_defaults(run=run)
 
 
@@ -46,8 +49,11 @@ def run(options: argparse.Namespace) -> int:
 
     from training.experiments.run import run_all  # pulls in more than a list of names should wait for
 
+    device = device_of(options)
+    for model in asked:
+        check(device, RECIPES[model])
     for model, variants in asked.items():
-        run_all(model, variants, options.data, options.runs, options.again)
+        run_all(model, variants, options.data, options.runs, options.again, device)
     _compare(options, list(asked))
     return 0
 

@@ -11,10 +11,14 @@ from training.errors import TrainingError
 from training.job import Job, Outcome
 from training.job import run as make
 from training.models import RECIPES, Recipe
-from training.options import DEFAULT, add_arguments, from_arguments, of_model
+from training.options import DEFAULT, add_arguments, add_export_precision, from_arguments, of_model
+from training.placement import check
 from training.process import run_in_own_process
 from training.recipes import FOLDS, ITERATIONS, VARIANTS, Protocol, recipe, with_protocol
+from training.speed import Speed, duration
 from training.tuning.best import apply
+
+NONE = "–"
 
 
 def add(commands: Commands, parents: Parents) -> None:
@@ -42,6 +46,7 @@ def add(commands: Commands, parents: Parents) -> None:
     fit.add_argument("--folds", type=int, metavar="K", help=f"of K-fold validation ({FOLDS})")
     fit.add_argument("--iterations", type=int, metavar="P", help=f"of iterated K-fold ({ITERATIONS})")
     add_arguments(fit)
+    add_export_precision(fit)
     fit.add_argument("--save-network", type=Path, metavar="DIR", help="save the Keras networks to this folder, too")
     fit.set_defaults(run=run, network=None)
 
@@ -51,6 +56,7 @@ def add(commands: Commands, parents: Parents) -> None:
     export.add_argument("names", nargs=1, choices=RECIPES, metavar="NAME", help=", ".join(RECIPES))
     export.add_argument("network", type=Path, metavar="NETWORK.keras")
     _recipe(export)
+    add_export_precision(export)
     export.set_defaults(
         run=run, save_network=None, runs=None, seed=None, seeds=None, hyperparameters=None, protocol=None
     )
@@ -68,7 +74,10 @@ def run(options: argparse.Namespace) -> int:
         raise TrainingError("--distribute multi-worker: expected one model, for its workers meet at fixed ports")
     if options.network is None and options.protocol is None and (options.folds or options.iterations):
         raise TrainingError("--folds and --iterations say how --protocol k-fold or iterated-k-fold validates: add it")
-    made = [run_in_own_process(make, job, job.recipe.name) for job in _jobs(options)]
+    jobs = _jobs(options)
+    for job in jobs:  # at once, and not when those before it are done
+        check(job.options, job.recipe)
+    made = [run_in_own_process(make, job, job.recipe.name) for job in jobs]
     if not (outcomes := [outcome for outcome in made if outcome is not None]):
         return 0  # a worker that is not the chief
     _show(outcomes)
@@ -106,6 +115,7 @@ def _jobs(options: argparse.Namespace) -> list[Job]:
             options=DEFAULT
             if options.network is not None
             else of_model(from_arguments(options), name if options.seeds is None else f"{name}-seed{seed}"),
+            export_precision=options.export_precision,
         )
         for name in dict.fromkeys(options.names)
         for seed, version in of_seeds
@@ -128,7 +138,8 @@ def _chosen(options: argparse.Namespace, name: str, seed: int | None) -> Recipe:
 def _show(outcomes: list[Outcome]) -> None:
     """The table at the end."""
     table = Table(
-        "package", "recipe", "test metric", "book", "against", "model.onnx", "training", "total", "peak memory"
+        *("package", "recipe", "test metric", "book", "against", "model.onnx"),
+        *("device", "epoch", "samples/s", "training", "total", "peak memory"),
     )
     for outcome in outcomes:
         same = {None: "", True: ", same bytes as before", False: ", other bytes than before"}[outcome.same_as_before]
@@ -139,11 +150,20 @@ def _show(outcomes: list[Outcome]) -> None:
             f"{outcome.recipe.book:g}",
             outcome.gate,
             f"{outcome.model_bytes / 1e6:.2f} MB, {outcome.sha256[:12]}{same}",
-            "–" if outcome.training_seconds is None else f"{outcome.training_seconds:.1f} s",
+            ", ".join(device.name for device in outcome.devices) or NONE,
+            *_pace(outcome.speed),
+            NONE if outcome.training_seconds is None else f"{outcome.training_seconds:.1f} s",
             f"{outcome.wall_seconds:.1f} s",
             f"{outcome.peak_memory_bytes / 2**30:.2f} GiB",
         )
     show(table)
+
+
+def _pace(speed: Speed | None) -> tuple[str, str]:
+    """How long an epoch of the final network took, and how many samples a second that is."""
+    if speed is None or speed.median is None or speed.samples_per_second is None:
+        return NONE, NONE
+    return duration(speed.median), f"{speed.samples_per_second:,.0f}"
 
 
 def _show_spread(outcomes: list[Outcome]) -> None:

@@ -9,6 +9,7 @@ from rich.table import Table
 from serving.package.manifest import Task
 from training.commands.common import Commands, Parents, show
 from training.errors import TrainingError
+from training.options import add_export_precision
 from training.quiet import silent_stderr
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ def add(commands: Commands, parents: Parents) -> None:
     )
     own.add_argument("--labels", type=Path, metavar="FILE", help="names of the classes, one on each line")
     own.add_argument(
-        "--tolerance", type=float, default=1e-5, metavar="X", help="refuse it if it is further from Keras (1e-5)"
+        "--tolerance", type=float, metavar="X", help="refuse it if it is further from Keras (1e-5; float16: 2e-3)"
     )
+    add_export_precision(own)
     own.set_defaults(run=run)
 
 
@@ -58,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
                 version=options.version,
                 force=options.force,
                 tolerance=options.tolerance,
+                export_precision=options.export_precision,
             )
         )
     )
@@ -72,7 +75,7 @@ def _show(packaged: "Packaged") -> None:
         str(packaged.folder),
         "\n".join(map(described, packaged.signature.inputs)),
         "\n".join(map(described, packaged.signature.outputs)),
-        f"{packaged.rows:,} rows",
+        f"{packaged.rows:,} rows{packaged.told and f'; {packaged.told}'}",
         f"{packaged.model_bytes:,} bytes, {packaged.sha256[:12]}",
     )
     show(table)

@@ -9,6 +9,8 @@ from rich.table import Table
 from training.commands.common import Commands, Parents, show
 from training.errors import TrainingError
 from training.models import RECIPES
+from training.options import add_device, device_of
+from training.placement import check
 from training.process import run_in_own_process
 from training.tuning.order import TRIALS, Kind, Search
 from training.tuning.search import AT_BEST, Found, search
@@ -35,6 +37,7 @@ def add(commands: Commands, parents: Parents) -> None:
     tune.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of the choices (0); networks have their recipe's"
     )
+    add_device(tune)
     tune.set_defaults(run=run)
 
 
@@ -54,7 +57,9 @@ def run(options: argparse.Namespace) -> int:
         trials=options.trials,
         epochs=options.epochs or 2 * recipe.epochs,
         seed=options.seed,
+        options=device_of(options),
     )
+    check(order.options, recipe)
     found = run_in_own_process(search, order, recipe.name)
     show(_table(found, recipe.metric))
     print(f"{found.file}: the best; python -m training fit {recipe.name} --hyperparameters {found.file} takes it")

@@ -8,12 +8,16 @@ from training.evaluate import predict, score
 from training.experiments.variants import MISSING
 from training.fit import splits, train
 from training.models import Network, Recipe
+from training.options import DEFAULT, Options
+from training.placement import home
 
 MASKS = 20
 """Ways of hiding features that an error is the mean of: with one, the luck of the draw would show."""
 
 
-def measure(recipe: Recipe, x: Inputs, y: Array, report: Report) -> tuple[dict[str, float], str]:
+def measure(
+    recipe: Recipe, x: Inputs, y: Array, report: Report, options: Options = DEFAULT
+) -> tuple[dict[str, float], str]:
     """Train on a part of the training samples and measure on the rest, as `training.fit.validate` does.
 
     Args:
@@ -21,6 +25,7 @@ def measure(recipe: Recipe, x: Inputs, y: Array, report: Report) -> tuple[dict[s
         x: [N] training samples.
         y: [N] their targets.
         report: told after each epoch.
+        options: what it is trained on.
 
     Returns:
         The figures after the last epoch, the mean over the folds where there are some, and how they were measured.
@@ -32,10 +37,11 @@ def measure(recipe: Recipe, x: Inputs, y: Array, report: Report) -> tuple[dict[s
     scores = []
     for split in parts:
         seen, unseen, targets = x.take(split.train), x.take(split.validation), y[split.validation]
-        network = train(recipe, seen, y[split.train], split.name, report, (unseen, targets))
-        figures = score(recipe, predict(recipe, network, unseen), targets)
-        if isinstance(seen, Table) and isinstance(unseen, Table):
-            figures |= _missing(recipe, network, seen, unseen, targets)
+        network = train(recipe, seen, y[split.train], split.name, report, (unseen, targets), options)
+        with home(options):
+            figures = score(recipe, predict(recipe, network, unseen), targets)
+            if isinstance(seen, Table) and isinstance(unseen, Table):
+                figures |= _missing(recipe, network, seen, unseen, targets)
         scores.append(figures)
     return {name: float(np.mean([each[name] for each in scores])) for name in scores[0]}, protocol
 

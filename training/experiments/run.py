@@ -13,6 +13,8 @@ from training.errors import TrainingError
 from training.experiments.stale import differs, inputs
 from training.experiments.variants import Variant
 from training.models import Recipe
+from training.options import DEFAULT, Options
+from training.placement import devices, settle
 from training.process import run_in_own_process
 from training.progress import Display, Log
 from training.provenance import peak_memory, sources
@@ -21,11 +23,12 @@ from training.quiet import silent_stderr
 
 @dataclass(frozen=True)
 class Experiment:
-    """A variant's recipe, the folder of data sets, and the folder that its record goes to."""
+    """A variant's recipe, the folder of data sets, the folder that its record goes to, and the device."""
 
     recipe: Recipe
     data: Path | None
     folder: Path
+    options: Options = DEFAULT
 
 
 def folder(run_folders: Path, model: str) -> Path:
@@ -42,7 +45,14 @@ def recorded(path: Path, recipe: Recipe) -> runs.Record | None:
     return None if differs(record, recipe) else record
 
 
-def run_all(model: str, variants: Iterable[Variant], data: Path | None, run_folders: Path, again: bool = False) -> int:
+def run_all(
+    model: str,
+    variants: Iterable[Variant],
+    data: Path | None,
+    run_folders: Path,
+    again: bool = False,
+    options: Options = DEFAULT,
+) -> int:
     """Run the `variants` of `model` that are not done; returns how many that were.
 
     Args:
@@ -51,6 +61,7 @@ def run_all(model: str, variants: Iterable[Variant], data: Path | None, run_fold
         data: folder of the data sets; None means as `training.data.load` does.
         run_folders: the folder of run records.
         again: whether what is done is run once more, too.
+        options: what they are trained on.
 
     Raises:
         TrainingError: the data is not as it should be.
@@ -62,7 +73,7 @@ def run_all(model: str, variants: Iterable[Variant], data: Path | None, run_fold
     for variant in variants:
         recipe = variant.recipe(model)
         record = recorded(at / variant.name, recipe)
-        (due if record is None or again else done).append(Experiment(recipe, data, at / variant.name))
+        (due if record is None or again else done).append(Experiment(recipe, data, at / variant.name, options))
     if done:
         print(f"{model}: done already: {', '.join(experiment.recipe.variant for experiment in done)}", flush=True)
     for number, experiment in enumerate(due, start=1):
@@ -75,6 +86,8 @@ def run(experiment: Experiment) -> None:
     """Train and measure one variant on training samples alone, and write its record."""
     started = time.perf_counter()
     recipe = experiment.recipe
+    display = Display(f"{recipe.name} {recipe.variant}")
+    options = settle(experiment.options, recipe, display.say)
     # Data first: reading it takes the most memory, and TensorFlow then reuses what it gave back.
     data = load(recipe.dataset, experiment.data)
     x, y, sha256 = data.x_train, data.y_train, data.sha256
@@ -84,9 +97,9 @@ def run(experiment: Experiment) -> None:
 
     from training.experiments.measure import measure
 
-    with Display(f"{recipe.name} {recipe.variant}") as display:
+    with display:
         log = Log(display)
-        validation, protocol = measure(recipe, x, y, log)
+        validation, protocol = measure(recipe, x, y, log, options)
     record = runs.Record(
         model=recipe.name,
         recipe=recipe.variant,
@@ -102,6 +115,7 @@ def run(experiment: Experiment) -> None:
         seconds=time.perf_counter() - started,
         training_seconds=None,
         peak_memory_bytes=peak_memory(),
+        devices=devices(options),
     )
     _write(experiment.folder, record)
 

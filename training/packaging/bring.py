@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import tensorflow as tf
 
 from serving.package.manifest import (
@@ -27,11 +28,13 @@ from training.errors import ExportError, TrainingError
 from training.evaluate import PROVIDER, Feeds, array_feeds, check_parity, open_session, run
 from training.fit import make_deterministic
 from training.models import SEED, Network
+from training.options import ExportPrecision
 from training.packaging.convert import convert_network
 from training.packaging.examples import read_examples, read_labels
-from training.packaging.export import digest_of
 from training.packaging.golden import ROWS, json_values
-from training.packaging.package import target, write
+from training.packaging.half import half
+from training.packaging.half_parity import PARITY, Held, hold, metrics_of, told, tolerance
+from training.packaging.package import digest_of, target, write
 from training.packaging.saved import load_network
 from training.packaging.signature import Signature, described, of_network
 from training.provenance import code, libraries, run_json
@@ -39,6 +42,7 @@ from training.provenance import code, libraries, run_json
 GOLDEN_VALUES = 100_000
 """Numbers in the golden examples, at most, so that a manifest of large images stays readable; one row at least."""
 
+TOLERANCE = 1e-5
 OTHER_DEVICES = 10
 """How much further from Keras a GPU may be than the CPU."""
 
@@ -56,8 +60,11 @@ class Order:
     """A text file with a line for each label; None means there are none."""
     version: int | None = None
     force: bool = False
-    tolerance: float = 1e-5
-    """How far ONNX Runtime on the CPU may be from Keras: |a − b| ≤ tolerance + tolerance · |b|."""
+    tolerance: float | None = None
+    """How far ONNX Runtime on the CPU may be from Keras: |a − b| ≤ tolerance + tolerance · |b|; None is `TOLERANCE`, or
+    the bound of float16 packages."""
+    export_precision: ExportPrecision = "float32"
+    """What the package computes in."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,8 @@ class Packaged:
     """Example rows on which ONNX Runtime and Keras agree."""
     model_bytes: int
     sha256: str
+    told: str = ""
+    """What float16 changed, for people."""
 
 
 def package(order: Order) -> Packaged:
@@ -85,7 +94,7 @@ def package(order: Order) -> Packaged:
             f"--name {order.name!r} is not a model's name: expected a letter a-z, then at most {NAME_LENGTH - 1} of "
             "a-z, 0-9 and _"
         )
-    if not 0 <= order.tolerance < math.inf:
+    if order.tolerance is not None and not 0 <= order.tolerance < math.inf:
         raise TrainingError(f"--tolerance {order.tolerance} is not a tolerance: expected 0 or more")
     folder = target(order.out, order.name, order.version, order.force)
     make_deterministic(SEED)
@@ -93,11 +102,17 @@ def package(order: Order) -> Packaged:
     signature = of_network(network)
     labels = () if order.labels is None else read_labels(order.labels, order.task, signature.outputs)
     examples = read_examples(order.examples, signature.inputs)
-    model = convert_network(order.name, network, signature).SerializeToString(deterministic=True)
+    graph = convert_network(order.name, network, signature)
+    half_precision = order.export_precision == "float16"
+    if half_precision:
+        graph = half(graph)
+    model = graph.SerializeToString(deterministic=True)
+    allowed = _allowed(order)
     expected = answers(network, signature, array_feeds(examples))
     rows = len(next(iter(examples.values())))
     golden_rows = max(1, min(ROWS, GOLDEN_VALUES // (_values(examples) // rows + _values(expected) // rows)))
-    _check(order, signature, model, examples, expected, golden_rows)
+    _check(order, signature, model, examples, expected, golden_rows, allowed[PROVIDER])
+    held = _hold(order, graph, expected, examples, allowed[PROVIDER]) if half_precision else None
     manifest = Manifest(
         format=1,
         name=order.name,
@@ -106,19 +121,21 @@ def package(order: Order) -> Packaged:
         inputs=signature.inputs,
         outputs=signature.outputs,
         labels=labels,
-        metrics={"protocol": f"none: a saved network; it and this graph agree on {rows:,} example rows."},
+        metrics={
+            **({} if held is None else metrics_of(held, {})),
+            "protocol": f"none: a saved network; it and this {'float16 ' if half_precision else ''}graph agree on "
+            f"{rows:,} example rows.",
+        },
         provenance={
             "network_sha256": digest(order.network).sha256,
             "examples_sha256": digest(order.examples).sha256,
             "code": code(),
             "libraries": libraries(),
+            **({"export_precision": order.export_precision} if half_precision else {}),
         },
         files={MODEL: digest_of(model)},
         golden=Golden(
-            tolerance={
-                PROVIDER: _tolerance(order.tolerance),
-                "CUDAExecutionProvider": _tolerance(OTHER_DEVICES * order.tolerance),
-            },
+            tolerance=allowed,
             inputs={name: json_values(array[:golden_rows]) for name, array in examples.items()},
             outputs={name: json_values(array[:golden_rows]) for name, array in expected.items()},
         ),
@@ -126,7 +143,7 @@ def package(order: Order) -> Packaged:
     files = {MODEL: model, MANIFEST: dump(manifest)}
     write(folder, {**files, "run.json": run_json(None, time.perf_counter() - started)}, replace=order.force)
     found = digest_of(model)
-    return Packaged(folder, signature, rows, found.bytes, found.sha256)
+    return Packaged(folder, signature, rows, found.bytes, found.sha256, "" if held is None else told(held))
 
 
 def answers(network: Network, signature: Signature, feeds: Iterable[Feeds]) -> dict[str, Array]:
@@ -149,6 +166,7 @@ def _check(
     examples: dict[str, Array],
     expected: dict[str, Array],
     alone: int,
+    tolerance: Tolerance,
 ) -> None:
     """Hold the graph to Keras on all examples, and the first `alone` rows by themselves to the same rows in a batch."""
     for spec in signature.outputs:
@@ -161,7 +179,7 @@ def _check(
                 f"Keras gives {spec.name} a value that is not a finite number for example row {row}: expected examples "
                 "with answers"
             )
-    session, tolerance = open_session(model), _tolerance(order.tolerance)
+    session = open_session(model)
     try:
         check_parity(f"{order.name}, examples", expected, run(session, array_feeds(examples)), tolerance)
     except ExportError as error:
@@ -175,6 +193,24 @@ def _check(
             f"{error} A server puts the rows of many callers in one batch: expected a network whose answer to a row "
             "does not depend on the rows beside it."
         ) from error
+
+
+def _hold(
+    order: Order, graph: onnx.ModelProto, expected: dict[str, Array], examples: dict[str, Array], parity: Tolerance
+) -> Held:
+    """Hold the float16 `graph` to Keras on all examples with its roundings, too."""
+    try:
+        return hold(f"{order.name}, examples", graph, expected, lambda: array_feeds(examples), order.task, parity)
+    except ExportError as error:
+        raise ExportError(f"{error} More is allowed by --tolerance.") from error
+
+
+def _allowed(order: Order) -> dict[str, Tolerance]:
+    """By execution provider."""
+    if order.export_precision == "float16":
+        return tolerance(PARITY if order.tolerance is None else _tolerance(order.tolerance))
+    allowed = TOLERANCE if order.tolerance is None else order.tolerance
+    return {PROVIDER: _tolerance(allowed), "CUDAExecutionProvider": _tolerance(OTHER_DEVICES * allowed)}
 
 
 def _tolerance(allowed: float) -> Tolerance:

@@ -1,11 +1,13 @@
 """Model packages on disk: `<repository>/<name>/<version>/`, written whole or not at all."""
 
+import hashlib
 import os
 import re
 import shutil
 import tempfile
 from pathlib import Path
 
+from serving.package.manifest import FileDigest
 from training.errors import TrainingError, one_line
 
 VERSION = re.compile("[1-9][0-9]{0,17}")
@@ -52,6 +54,11 @@ def check_writable(folder: Path) -> None:
 def versions(model: Path) -> list[int]:
     """The versions there are in the folder `model`."""
     return [int(entry.name) for entry in model.glob("*") if VERSION.fullmatch(entry.name) and entry.is_dir()]
+
+
+def digest_of(content: bytes) -> FileDigest:
+    """Size and SHA-256 of a file that is not on disk yet."""
+    return FileDigest(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 def write(folder: Path, files: dict[str, bytes], *, replace: bool) -> None:

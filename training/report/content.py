@@ -13,6 +13,7 @@ from training.report import gallery, wording
 from training.report.comparison import Comparison, Headline, compare, headline
 from training.report.gallery import Picture
 from training.runs import Mistake, Record
+from training.speed import Speed, duration, speeds
 
 WORST_CONFUSIONS = 10
 SHOWN, WHOLE = 280, 420
@@ -54,6 +55,19 @@ class Told:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """How long the epochs of a stage took."""
+
+    stage: str
+    samples: str
+    epochs: str
+    first: str
+    others: str
+    rate: str
+    """Samples a second, without the first epoch."""
+
+
+@dataclass(frozen=True)
 class Group:
     """Some facts of a kind."""
 
@@ -79,6 +93,8 @@ class Content:
     classes: tuple[ClassRow, ...] = ()
     confusions: tuple[Confusion, ...] = ()
     mistakes: tuple[Told, ...] = ()
+    devices: str = ""
+    paces: tuple[Pace, ...] = ()
     provenance: tuple[Group, ...] = ()
     note: str = ""
     """What is missing, and why."""
@@ -128,6 +144,8 @@ def content(record: Record, predicted: tuple[Array, Array] | None) -> Content:
         classes=tuple(map(_class_row, sorted(classes, key=lambda each: -each.support))),
         confusions=_confusions(report) if isinstance(report, ClassificationReport) else (),
         mistakes=tuple(_told(each, is_regression, target.unit) for each in record.mistakes),
+        devices=wording.printable(" and ".join(map(str, record.devices))),
+        paces=tuple(map(_pace, speeds(record.epochs))),
         provenance=_provenance(record),
         note=note,
     )
@@ -173,6 +191,18 @@ def _told(mistake: Mistake, is_regression: bool, unit: str) -> Told:
         score=wording.value("mae", mistake.score, unit) if is_regression else wording.share(mistake.score, 2),
         start=text[:cut],
         rest=text[cut:].strip(),
+    )
+
+
+def _pace(found: Speed) -> Pace:
+    rate = found.samples_per_second
+    return Pace(
+        stage=wording.printable(found.stage),
+        samples=f"{found.samples:,}",
+        epochs=f"{found.epochs:,}",
+        first=duration(found.first),
+        others=wording.NONE if found.median is None else duration(found.median),
+        rate=wording.NONE if rate is None else f"{rate:,.0f}",
     )
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from training.models import Recipe
+from training.options import DEFAULT, Options
 from training.tuning.best import Hyperparameters
 
 Kind = Literal["random", "hyperband"]
@@ -31,6 +32,8 @@ class Search:
     epochs: int
     """How long a trial trains, at most."""
     seed: int
+    options: Options = DEFAULT
+    """What trials are trained on."""
 
     @property
     def folder(self) -> Path:

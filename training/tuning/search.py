@@ -6,6 +6,7 @@ Sources: Bergstra & Bengio, Random Search for Hyper-Parameter Optimization, JMLR
 import contextlib
 import io
 import time
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -13,6 +14,8 @@ import msgspec
 from training.data import Data, load
 from training.errors import TrainingError, one_line
 from training.models import Recipe
+from training.options import Options
+from training.placement import settle
 from training.quiet import silent_stderr
 from training.tuning.best import Best, Hyperparameters, tuned, write
 from training.tuning.order import Progress, Search, Trial
@@ -55,6 +58,7 @@ def search(order: Search) -> Found:
     from training.progress import Display
 
     with Display(order.recipe.name) as display:
+        order = replace(order, options=settle(order.options, order.recipe, display.say))
         data = load(order.recipe.dataset, order.data)
         with silent_stderr():
             import tensorflow  # noqa: F401
@@ -69,7 +73,7 @@ def run(order: Search, data: Data, progress: Progress) -> Found:
     book = _book(order, data, progress)
 
     def measure(chosen: Hyperparameters) -> tuple[float, int]:
-        return _measure(tuned(order.recipe, chosen), data, patience=max(1, chosen.epochs // PATIENCE))[:2]
+        return _measure(tuned(order.recipe, chosen), data, order.options, max(1, chosen.epochs // PATIENCE))[:2]
 
     with contextlib.redirect_stdout(io.StringIO()):  # KerasTuner prints where it finds an older search
         try:
@@ -96,15 +100,14 @@ def run(order: Search, data: Data, progress: Progress) -> Found:
     return Found(trials, book, str(order.folder / BEST))
 
 
-def _measure(recipe: Recipe, data: Data, patience: int | None) -> tuple[float, int, str]:
+def _measure(recipe: Recipe, data: Data, options: Options, patience: int | None) -> tuple[float, int, str]:
     """The metric on validation samples, the epochs trained for, and how it was measured."""
     import keras
 
     from training.fit import validate
-    from training.options import Options
 
     keras.backend.clear_session()  # else each trial's graphs would stay
-    done = validate(recipe, data.x_train, data.y_train, lambda *_: None, Options(early_stopping=patience))
+    done = validate(recipe, data.x_train, data.y_train, lambda *_: None, replace(options, early_stopping=patience))
     return done.figures[recipe.metric], done.epochs, done.protocol
 
 
@@ -124,7 +127,7 @@ def _book(order: Search, data: Data, progress: Progress) -> Book:
             )
         return book
     started = time.perf_counter()
-    value, _, protocol = _measure(order.recipe, data, patience=None)
+    value, _, protocol = _measure(order.recipe, data, order.options, patience=None)
     progress(f"the book's recipe: {order.recipe.metric} {value:.4f}, {time.perf_counter() - started:.1f} s")
     book = Book(order.kind, order.epochs, order.seed, recipe, value, protocol)
     path.write_bytes(msgspec.json.encode(book))

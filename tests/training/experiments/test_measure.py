@@ -9,6 +9,7 @@ from tests.training.conftest import Tiny
 from training.data import load
 from training.experiments.measure import measure
 from training.fit import validate
+from training.runs import Epoch
 
 
 def silent(*_: object) -> None: ...
@@ -22,9 +23,9 @@ def test_figures_are_those_of_validation(tiny: Tiny, model: str) -> None:
     data = load(recipe.dataset, tiny.data)
     reported: list[tuple[str, int, int]] = []
 
-    def report(stage: str, done: int, of: int, figures: dict[str, float]) -> None:
-        assert {"loss", "val_loss", f"val_{recipe.metric}"} <= figures.keys()
-        reported.append((stage, done, of))
+    def report(epoch: Epoch) -> None:
+        assert {"loss", "val_loss", f"val_{recipe.metric}"} <= epoch.figures.keys()
+        reported.append((epoch.stage, epoch.done, epoch.of))
 
     figures, protocol = measure(recipe, data.x_train, data.y_train, report)
     validation = validate(recipe, data.x_train, data.y_train, silent)

@@ -58,8 +58,8 @@ def topic(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Takes the training's place where only its record matters."""
 
-    def measure(recipe: Recipe, x: object, y: object, report: Report) -> tuple[dict[str, float], str]:
-        report("validation", 1, 1, {"val_loss": recipe.l2})
+    def measure(recipe: Recipe, x: object, y: object, report: Report, options: object) -> tuple[dict[str, float], str]:
+        report(runs.Epoch("validation", 1, 1, {"val_loss": recipe.l2}))
         return {"accuracy": 0.5}, "made up"
 
     monkeypatch.setattr(measuring, "measure", measure)
@@ -87,7 +87,11 @@ def test_a_record_says_what_was_run_and_holds_no_test_figures(topic: Callable[..
     topic(tmp_path / "first", L2)
     topic(tmp_path / "second", L2)
     record, again = (runs.read(folder(tmp_path / place, "topic") / "l2") for place in ("first", "second"))
-    assert (record.epochs, record.validation) == (again.epochs, again.validation)
+    untimed = [[dataclasses.replace(epoch, seconds=0) for epoch in each.epochs] for each in (record, again)]
+    assert untimed[0] == untimed[1]
+    assert record.validation == again.validation
+    assert [device.name for device in record.devices] == ["cpu"]
+    assert all(epoch.seconds > 0 and epoch.samples == 130 for epoch in record.epochs)
     assert (record.model, record.recipe, record.test, record.baselines, record.mistakes) == ("topic", "l2", {}, {}, [])
     assert record.hyperparameters["l2"] == 0.001
     assert [epoch.done for epoch in record.epochs] == [1, 2]

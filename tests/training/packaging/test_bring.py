@@ -106,6 +106,19 @@ def test_the_same_network_gives_the_same_bytes(two: Order) -> None:
     assert {**again, "version": 2} == json.loads((second / MANIFEST).read_bytes())
 
 
+def test_float16_has_a_bound_of_its_own(two: Order) -> None:
+    """Two outputs and an embedding; eight hidden units lead to the price, none to the kind."""
+    made = package(dataclasses.replace(two, export_precision="float16"))
+    manifest = parse((made.folder / MANIFEST).read_bytes())
+    assert made.told.startswith("float16: at most 0.000")
+    assert manifest.provenance["export_precision"] == "float16"
+    assert manifest.golden.tolerance["CPUExecutionProvider"].atol == 2**-9
+    assert manifest.golden.tolerance["CUDAExecutionProvider"].atol == 2**-8
+    assert "float16 graph agree on 20 example rows" in manifest.metrics["protocol"]
+    with pytest.raises(ExportError, match=r"own, examples: .* leaves the tolerance .* allowed by --tolerance"):
+        package(dataclasses.replace(two, export_precision="float16", tolerance=1e-7))
+
+
 def test_large_rows_make_few_golden_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bring, "GOLDEN_VALUES", 11)
     network = sequential(keras.layers.Dense(2))

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import onnx
 import pytest
@@ -19,7 +20,7 @@ from training.evaluate import open_session, predict
 from training.models import Network, Recipe, build
 from training.packaging import golden
 from training.packaging.convert import convert
-from training.packaging.export import Exported, Training, export
+from training.packaging.export import Exported, Training, export, graph_of
 
 from ..conftest import Tiny
 
@@ -35,10 +36,8 @@ class Case:
 
     def export(self, **changes: Any) -> Exported:
         data = dataclasses.replace(self.data, **changes)
-        predictions = predict(self.recipe, self.network, data.x_test)
-        return export(
-            self.recipe, data, self.network, predictions, 7, Training({"accuracy": 0.5}, "by hand", {"seed": 0})
-        )
+        graph = graph_of(self.recipe, data, self.network, predict(self.recipe, self.network, data.x_test))
+        return export(self.recipe, data, self.network, graph, 7, Training({"accuracy": 0.5}, "by hand", {"seed": 0}))
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -115,6 +114,46 @@ def test_golden_texts_are_raw_where_raw_texts_are(case: Case) -> None:
     raw = [RawText(f"W{number}, \tCAFÉ!", number) for number in range(20)] + [RawText("long " * 1_000, 20)]
     texts = parse(case.export(raw_test=raw).files["model.json"]).golden.inputs["text"]
     assert texts == [*(sample.text for sample in raw[: golden.ROWS]), raw[0].text, raw[20].text, ""]
+
+
+def test_a_float16_package_says_so_and_keeps_keras_as_its_witness(case: Case, exported: Exported) -> None:
+    predictions = predict(case.recipe, case.network, case.data.x_test)
+    graph = graph_of(case.recipe, case.data, case.network, predictions, "float16")
+    again = graph_of(case.recipe, case.data, case.network, predictions, "float16")
+    assert graph.model == again.model
+    assert len(graph.model) < len(exported.files["model.onnx"])
+    made = export(case.recipe, case.data, case.network, graph, 7, Training({}, "by hand", {}))
+    manifest, before = parse(made.files["model.json"]), parse(exported.files["model.json"])
+    assert manifest.provenance["export_precision"] == "float16"
+    assert "export_precision" not in before.provenance
+    assert (manifest.inputs, manifest.outputs) == (before.inputs, before.outputs)
+    assert (manifest.golden.inputs, manifest.golden.outputs) == (before.golden.inputs, before.golden.outputs)
+    tolerance = manifest.golden.tolerance
+    assert (tolerance["CPUExecutionProvider"].atol, tolerance["CUDAExecutionProvider"].atol) == (2**-9, 2**-8)
+    for name, got in run(made, manifest).items():
+        np.testing.assert_allclose(got, golden_array(before.golden.outputs[name], "FP32"), atol=2**-9, rtol=2**-9)
+    metric = case.recipe.metric
+    assert manifest.metrics[f"float32_test_{metric}"] == before.metrics[f"test_{metric}"]
+    assert 0 < manifest.metrics["float16_largest_difference"] < 0.2
+    assert "with the float16 graph exported here" in manifest.metrics["protocol"]
+    assert ("float16_changed_decisions" in manifest.metrics) == (case.recipe.task != "regression")
+    assert "float16: at most" in graph.told
+
+
+def test_a_weight_that_float16_has_not_stops_the_export(case: Case) -> None:
+    network = keras.models.clone_model(case.network)
+    network.set_weights(case.network.get_weights())
+    layer = next(layer for layer in network.layers if isinstance(layer, keras.layers.Dense))
+    kernel, bias = layer.get_weights()
+    kernel[3] = 1e6
+    layer.set_weights([kernel, bias])
+    for each in network.layers:
+        if isinstance(each, keras.layers.Normalization):
+            each.finalize_state()
+    predictions = predict(case.recipe, network, case.data.x_test)
+    assert graph_of(case.recipe, case.data, network, predictions).model
+    with pytest.raises(ExportError, match=rf"{case.recipe.name}: network/MatMul_1.B holds 1e\+06, and float16 ends"):
+        graph_of(case.recipe, case.data, network, predictions, "float16")
 
 
 def test_a_graph_that_computes_something_else_is_refused(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

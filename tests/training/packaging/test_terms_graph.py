@@ -21,7 +21,7 @@ from training.fit import train
 from training.models import Network, build
 from training.packaging import terms_graph
 from training.packaging.convert import convert
-from training.packaging.export import Training, export
+from training.packaging.export import Training, export, graph_of
 from training.packaging.golden import text_outputs
 from training.packaging.terms_graph import Weights, terms_front
 from training.terms import WORD_BITS
@@ -248,8 +248,8 @@ class Trained:
     network: Network
 
     def export(self) -> dict[str, bytes]:
-        predictions = predict(self.recipe, self.network, self.data.x_test)
-        return export(self.recipe, self.data, self.network, predictions, 2, Training({}, "by hand", {})).files
+        graph = graph_of(self.recipe, self.data, self.network, predict(self.recipe, self.network, self.data.x_test))
+        return export(self.recipe, self.data, self.network, graph, 2, Training({}, "by hand", {})).files
 
 
 @pytest.fixture(scope="module", params=["sentiment", "topic"])

@@ -8,7 +8,7 @@ import pytest
 
 from training.data import Array
 from training.report.content import Content, content
-from training.runs import Epoch, Mistake, Record
+from training.runs import Device, Epoch, Mistake, Record
 
 Predicted = tuple[Array, Array]
 
@@ -23,7 +23,7 @@ RECORD = Record(
     provenance={"code": "sha256:abc123", "libraries": {"keras": "3.15.1"}, "dataset": "made up"},
     protocol="the first 30 training samples, held out",
     epochs=[
-        Epoch(stage, done, 3, {"loss": 1 / done, "accuracy": 0.6 + 0.1 * done} | extra)
+        Epoch(stage, done, 3, {"loss": 1 / done, "accuracy": 0.6 + 0.1 * done} | extra, 2.0 / done, 5_000)
         for stage, held_out in (("validation", True), ("final", False))
         for done in (1, 2, 3)
         for extra in [{"val_loss": 1.5 / done, "val_accuracy": 0.5 + 0.1 * done} if held_out else {}]
@@ -32,6 +32,7 @@ RECORD = Record(
     seconds=151.25,
     training_seconds=61.5,
     peak_memory_bytes=3 * 2**29,
+    devices=[Device("cuda:0", "NVIDIA H200", "9.0")],
     test={"accuracy": 0.8125},
     baselines={"majority": {"accuracy": 0.5}, "linear": {"accuracy": 0.875}},
     book=0.885,

@@ -9,6 +9,7 @@ from training.report import wording
 from training.report.content import content
 from training.report.heatmap import MANY
 from training.report.pictures import POINTS
+from training.report.render import html, markdown
 
 
 def test_classes_are_sorted_by_their_samples() -> None:
@@ -17,6 +18,18 @@ def test_classes_are_sorted_by_their_samples() -> None:
     supports = [int(row.support) for row in rows]
     assert supports == sorted(supports, reverse=True)
     assert (rows[-1].label, rows[-1].support, rows[-1].recall) == ("class-9", "0", wording.NONE)
+
+
+def test_the_time_per_epoch_of_each_stage() -> None:
+    made = content(*binary())
+    assert [(pace.stage, pace.samples, pace.first, pace.others, pace.rate) for pace in made.paces] == [
+        (stage, "5,000", "2 s", "833 ms", "6,000") for stage in ("validation", "final")
+    ]
+    for page in (html(made), markdown(made)):
+        assert "On cuda:0 (NVIDIA H200, compute capability 9.0)" in page
+        assert page.count("833 ms") == 2
+    untimed = dataclasses.replace(RECORD, epochs=[dataclasses.replace(each, samples=0) for each in RECORD.epochs])
+    assert "Time per epoch" not in markdown(content(untimed, None))
 
 
 def test_the_worst_confusions_come_first() -> None:

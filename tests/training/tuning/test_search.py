@@ -54,7 +54,7 @@ class Fake:
         self.seen: list[Hyperparameters] = []
         self._stop_after = stop_after
 
-    def __call__(self, recipe, data, patience):  # type: ignore[no-untyped-def]
+    def __call__(self, recipe, data, options, patience):  # type: ignore[no-untyped-def]
         if recipe.variant != "tuned":
             return 0.5, recipe.epochs, "a protocol"
         if len(self.seen) == self._stop_after:
@@ -127,7 +127,7 @@ def test_a_folder_of_another_search_is_refused(
 def test_a_failure_is_told_and_not_taken_for_a_bad_trial(
     order: Search, data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(recipe, data, patience):  # type: ignore[no-untyped-def]
+    def broken(recipe, data, options, patience):  # type: ignore[no-untyped-def]
         if recipe.variant == "tuned":
             raise TrainingError("no more memory")
         return 0.5, 1, ""
