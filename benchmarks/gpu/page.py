@@ -1,11 +1,11 @@
 """docs/gpu.md: what stands between its marks is made from the results, the rest is written by hand."""
 
-import re
 from typing import Any
 
 from benchmarks import results
 from benchmarks.gpu import tables
 from benchmarks.machine import summary
+from benchmarks.marks import render
 from benchmarks.servers import REPOSITORY
 
 NAME = "gpu"
@@ -17,8 +17,6 @@ _UNSEEN = (
     'about CPUs is measured, and what stands there about GPUs is "not measured" or, where it says so, an estimate. '
     "With results of a machine that has one the tables fill themselves ([below](#on-your-own-gpu))."
 )
-
-_PART = re.compile(r"(<!-- made: ([a-z ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def parts(record: dict[str, Any]) -> dict[str, str]:
@@ -35,18 +33,6 @@ def parts(record: dict[str, Any]) -> dict[str, str]:
         "through": tables.through(record).markdown(),
         "source": f"*Measured {record['date']} {on}. {summary(record['machine'])}. {_busy(record)}*",
     }
-
-
-def render(text: str, made: dict[str, str]) -> str:
-    """The page with its parts made anew.
-
-    Raises:
-        ValueError: a part has no mark, or a mark no part.
-    """
-    marks = [match[2] for match in _PART.finditer(text)]
-    if sorted(marks) != sorted(made):
-        raise ValueError(f"{PAGE.name} has the marks {marks}, and there are {list(made)}")
-    return _PART.sub(lambda match: f"{match[1]}{made[match[2]]}\n{match[3]}", text)
 
 
 def write() -> None:

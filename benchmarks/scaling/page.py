@@ -1,15 +1,12 @@
 """docs/scaling.md: what stands between its marks is made from results, the rest is written by hand."""
 
-import re
-
 from benchmarks.autoscale import bench as autoscale
 from benchmarks.autoscale.lessons import lessons
 from benchmarks.machine import summary
+from benchmarks.marks import render
 from benchmarks.scaling import bench as scaling
 from benchmarks.scaling import tables as arithmetic
 from benchmarks.scaling.sizes import PAGE, Assumptions, MissingResults, records
-
-_PART = re.compile(r"(<!-- made: ([a-z ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def parts() -> dict[str, str]:
@@ -34,18 +31,6 @@ def parts() -> dict[str, str]:
         "lessons of the day": lessons(simulated),
         "source": f"*Counted {counted['date']}, simulated {simulated['date']}. {summary(counted['machine'])}.*",
     }
-
-
-def render(text: str, made: dict[str, str]) -> str:
-    """The page with its parts made anew.
-
-    Raises:
-        ValueError: a part has no mark, or a mark no part.
-    """
-    marks = [match[2] for match in _PART.finditer(text)]
-    if sorted(marks) != sorted(made):
-        raise ValueError(f"{PAGE.name} has the marks {marks}, and there are {list(made)}")
-    return _PART.sub(lambda match: f"{match[1]}{made[match[2]]}\n{match[3]}", text)
 
 
 def write() -> None:

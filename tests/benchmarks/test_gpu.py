@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import results
+from benchmarks import marks, results
 from benchmarks.__main__ import main as benchmarks_main
 from benchmarks.gpu import __main__ as alone
 from benchmarks.gpu import bench, estimate, graphs, inprocess, page, tables, variants
@@ -298,7 +298,7 @@ class TestPage:
         if one is None:
             pytest.skip("gpu has no results yet")
         text = page.PAGE.read_text(encoding="utf-8")
-        assert page.render(text, page.parts(one)) == text
+        assert marks.render(text, page.parts(one)) == text
 
     def test_its_words_are_true_of_these_figures(self):
         one = results.load(bench.NAME)
@@ -317,13 +317,13 @@ class TestPage:
     def test_the_same_results_make_the_same_page(self, record, tmp_path):
         results.save({**record, "benchmark": "gpu"}, tmp_path)
         text = page.PAGE.read_text(encoding="utf-8")
-        once = page.render(text, page.parts(record))
-        assert page.render(once, page.parts(results.load("gpu", tmp_path))) == once
-        assert page.render(text, page.parts(with_gpu(record))) != once
+        once = marks.render(text, page.parts(record))
+        assert marks.render(once, page.parts(results.load("gpu", tmp_path))) == once
+        assert marks.render(text, page.parts(with_gpu(record))) != once
 
     def test_a_part_without_a_mark_is_an_error(self, record):
         with pytest.raises(ValueError, match="has the marks"):
-            page.render("<!-- made: one -->\n<!-- end -->\n", page.parts(record))
+            marks.render("<!-- made: one -->\n<!-- end -->\n", page.parts(record))
 
     def test_estimates_follow_the_formula_of_the_page(self):
         of = estimate.Anatomy(10, 2e6, 4_000_000, 1e4, 1e3, 2)

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from benchmarks import results
+from benchmarks import marks, results
 from benchmarks.scaling import bench as scaling
 from benchmarks.scaling import page
 from benchmarks.scaling.limits import POD_MEMORY_BYTES, limits, scale
@@ -42,16 +42,16 @@ def real():
 
 def test_the_page_is_what_this_code_and_these_results_make():
     text = page.PAGE.read_text(encoding="utf-8")
-    assert page.render(text, page.parts()) == text
+    assert marks.render(text, page.parts()) == text
 
 
 def test_what_is_written_by_hand_stays_and_no_part_is_forgotten():
     old = "# Mine\n<!-- made: one -->\nold\n<!-- end -->\nMine, too.\n"
     made = "# Mine\n<!-- made: one -->\nnew\n<!-- end -->\nMine, too.\n"
-    assert page.render(old, {"one": "new"}) == made
-    assert page.render(made, {"one": "new"}) == made
+    assert marks.render(old, {"one": "new"}) == made
+    assert marks.render(made, {"one": "new"}) == made
     with pytest.raises(ValueError, match="has the marks"):
-        page.render(old, {"one": "new", "two": "lost"})
+        marks.render(old, {"one": "new", "two": "lost"})
 
 
 def test_a_result_that_is_missing_is_named():
