@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check = commands.add_parser("check", help="verify every package of a models folder, as a server would")
     check.add_argument("models", nargs="?", default="models", help="folder of model packages (default: models)")
     check.add_argument("--device", default="auto", help="as of serve (default: auto)")
+    check.add_argument("--gpu-memory-limit", type=int, default=0, metavar="N", help="as of serve (default: 0)")
+    check.add_argument("--tf32", action="store_true", help="as of serve")
     check.set_defaults(func=_check)
     token = commands.add_parser("token", help="make a token, and the entry of the tokens file that stands for it")
     token.add_argument("name", help="of the client; several tokens may have one")
@@ -115,9 +117,10 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from serving.check import CheckError, check
+    from serving.engine.device import CudaOptions
 
     try:
-        return check(options.models, options.device)
+        return check(options.models, options.device, CudaOptions(options.gpu_memory_limit, options.tf32))
     except CheckError as error:
         return _fail(str(error))
 

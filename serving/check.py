@@ -7,7 +7,7 @@ from pathlib import Path
 from serving.api.tasks import TASKS
 from serving.engine import device
 from serving.engine.batcher import Limits
-from serving.engine.device import CPU, Device, DeviceError
+from serving.engine.device import CPU, DEFAULTS, CudaOptions, Device, DeviceError
 from serving.package.manifest import InputSpec, OutputSpec
 from serving.repository import disk, policy, trial, verify
 from serving.repository.disk import LoadError, RepositoryError
@@ -21,7 +21,7 @@ class CheckError(Exception):
     """Nothing could be checked; the message says why."""
 
 
-def check(models: str, wanted_device: str) -> int:
+def check(models: str, wanted_device: str, cuda: CudaOptions = DEFAULTS) -> int:
     """Check all packages under `models`; returns 1 if any would not be served, else 0.
 
     Raises:
@@ -29,7 +29,7 @@ def check(models: str, wanted_device: str) -> int:
     """
     folder = Path(models)
     try:
-        chosen = device.choose(wanted_device)
+        chosen = device.choose(wanted_device, cuda)
         found = disk.scan(folder)
     except (DeviceError, RepositoryError) as error:
         raise CheckError(str(error)) from error

@@ -287,12 +287,12 @@ class Server:
 
     def _version_failed(self, name: str, number: int, digest: str, reason: str) -> None:
         """A version that is served is sound no more; called on whatever thread."""
-        problem = next(filter(None, map(device.problem, self._devices)), None)
-        if problem is None:
+        problems = [found for found in map(device.problem, self._devices) if found is not None and not found.passing]
+        if not problems:
             self._governed.failed(name, number, digest, reason)
         else:
             with contextlib.suppress(RuntimeError):  # the loop is closed: it ends anyhow
-                self._loop.call_soon_threadsafe(self._give_up, problem)
+                self._loop.call_soon_threadsafe(self._give_up, problems[0].words)
 
     def _give_up(self, reason: str) -> None:
         """End, for a new process to begin: only that can have the device again."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gpu.check.finding import StepFailed
 from serving.engine.device import CPU, CUDA, Device
 from serving.engine.engine import Runner, alone
 from serving.engine.request import Request
@@ -51,8 +52,15 @@ def packages(models: Path) -> Iterator[Package]:
 
 
 def tolerance(manifest: Manifest, on_cuda: bool) -> Tolerance:
-    """That of the manifest."""
-    found = manifest.golden.tolerance[CUDA if on_cuda else CPU]
+    """That of the manifest.
+
+    Raises:
+        StepFailed: it has none for this provider.
+    """
+    provider = CUDA if on_cuda else CPU
+    found = manifest.golden.tolerance.get(provider)
+    if found is None:
+        raise StepFailed(f"{manifest.name} {manifest.version} gives no tolerance for {provider}, and would be refused")
     return Tolerance(found.atol, found.rtol)
 
 

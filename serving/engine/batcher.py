@@ -215,10 +215,10 @@ class Batcher:
     def _wait(self, rows: int, size: int) -> float:
         """Predicted seconds until `rows` rows of `size` bytes, and what runs before them, are through."""
         batches = -(-rows // self._limits.max_batch_rows)
-        wait = batches * self._cost.predict(size // max(batches, 1))
-        for batch in self._running:
-            wait += self._cost.predict(batch.size)
-        return wait * self._pace.stretch / self._limits.instances
+        each = self._cost.predict(size // max(batches, 1))
+        work = batches * each + sum(self._cost.predict(batch.size) for batch in self._running)
+        # Instances share batches out; none makes a batch shorter.
+        return max(each, work / self._limits.instances) * self._pace.stretch
 
     def _schedule(self) -> None:
         # Not at once: requests that arrive in the same turn of the loop leave together.

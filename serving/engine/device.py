@@ -9,7 +9,7 @@ import re
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -34,11 +34,25 @@ _PROBE = bytes.fromhex(
 )
 """An ONNX graph of one Neg node, to see whether a provider really starts."""
 
-_NO_MEMORY = re.compile(r"bad_alloc|[Ff]ailed to allocate memory|out of memory|Available memory of|_ALLOC_FAILED")
-"""What ONNX Runtime, and what it stands on, say when there is none left; last but one, where a limit is set."""
+_BEYOND_LIMIT = "Available memory of"
+"""What ONNX Runtime says where more is wanted than a limit allows."""
+
+_NO_MEMORY = re.compile(
+    rf"bad_alloc|[Ff]ailed to allocate memory|out of memory|{_BEYOND_LIMIT}|_ALLOC(ATION)?_FAILED"
+    "|CUBLAS_STATUS_NOT_INITIALIZED"  # when it finds no room for itself
+)
+"""What ONNX Runtime, and what it stands on, say when there is none left."""
 
 _FAILURE = re.compile(r"(CUDA|CUDNN|CUBLAS) failure \d+: [^;]*\w")
 """What CUDA itself says, in the middle of what ONNX Runtime says of its own source."""
+
+
+class Problem(NamedTuple):
+    """Why a device can't be used."""
+
+    words: str
+    passing: bool = False
+    """May it be otherwise in a moment?"""
 
 
 class DeviceError(Exception):
@@ -50,7 +64,7 @@ class CudaOptions:
     """What can be chosen about GPUs."""
 
     memory_limit: int = 0
-    """Bytes of tensors that one model version may have on a device; 0 is any."""
+    """Bytes of tensors that ONNX Runtime may have for one model version on a device; 0 is any."""
     tf32: bool = False
     """Multiply float32 with 10 bits of mantissa: faster, and further from the golden outputs than most tolerances."""
 
@@ -89,7 +103,10 @@ class Device:
             return None
 
 
-def choose(wanted: str, cuda: CudaOptions = CudaOptions()) -> tuple[Device, ...]:
+DEFAULTS: Final = CudaOptions()
+
+
+def choose(wanted: str, cuda: CudaOptions = DEFAULTS) -> tuple[Device, ...]:
     """The devices for `auto`, `cpu`, `cuda`, `cuda:I` or several of the last with commas between them.
 
     `auto` takes the first GPU where it works and else falls back to the CPU, saying so in the log.
@@ -106,7 +123,7 @@ def choose(wanted: str, cuda: CudaOptions = CudaOptions()) -> tuple[Device, ...]
         raise DeviceError(f"device {wanted!r}: the same one twice")
     chosen = tuple(_cuda_device(index, cuda) for index in found)
     # What is seen from outside first: to try takes memory of a device, and time.
-    for device, look in [(device, look) for look in (_seen, problem) for device in chosen]:
+    for device, look in [(device, look) for look in (_seen, _tried) for device in chosen]:
         reason = look(device)
         if reason is not None and wanted == "auto":
             log.info("no GPU: using the CPU", extra={"reason": reason})
@@ -118,6 +135,11 @@ def choose(wanted: str, cuda: CudaOptions = CudaOptions()) -> tuple[Device, ...]
 
 def _seen(device: Device) -> str | None:
     return cuda_problem(device.index or 0)
+
+
+def _tried(device: Device) -> str | None:
+    found = problem(device)
+    return None if found is None else found.words
 
 
 def cuda_problem(index: int) -> str | None:
@@ -137,7 +159,7 @@ def cuda_problem(index: int) -> str | None:
     return None
 
 
-def problem(device: Device) -> str | None:
+def problem(device: Device) -> Problem | None:
     """Why ONNX Runtime can't run on `device` in this process, or not any more, found out by trying.
 
     An error of CUDA such as an illegal address stays with the process: no session of it ever runs again (CUDA C++
@@ -155,14 +177,17 @@ def problem(device: Device) -> str | None:
         providers = session.get_providers()
         session.run(None, {"x": np.ones(1, np.float32)})
     except Exception as error:  # noqa: BLE001 - ONNX Runtime raises classes of its own
+        if beyond_limit(error) and "gpu_mem_limit" in device.options:
+            return Problem(f"{device.options['gpu_mem_limit']} bytes (--gpu-memory-limit) are too few for anything")
         if out_of_memory(error):
-            return f"no memory is left on {device.name}{_left(device)}: another process has it (nvidia-smi lists them)"
+            left = f"no memory is left on {device.name}{_left(device)}: another process has it (nvidia-smi lists them)"
+            return Problem(left, passing=True)
         said = _FAILURE.search(str(error))
-        return f"ONNX Runtime's CUDA provider does not run: {said[0] if said else str(error).strip()}"
+        return Problem(f"ONNX Runtime's CUDA provider does not run: {said[0] if said else str(error).strip()}")
     finally:
         ort.set_default_logger_severity(_WARNING)
     if providers[0] != device.provider:
-        return f"ONNX Runtime's CUDA provider does not start{_missing_library()}"
+        return Problem(f"ONNX Runtime's CUDA provider does not start{_missing_library()}")
     return None
 
 
@@ -192,6 +217,11 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
 
 
+def beyond_limit(error: Exception) -> bool:
+    """Was it the limit on a device's memory that is too small, rather than the device?"""
+    return _BEYOND_LIMIT in str(error)
+
+
 def _left(device: Device) -> str:
     memory = device.memory()
     return "" if memory is None else f" ({memory.free >> 20} of {memory.total >> 20} MiB)"
@@ -200,7 +230,7 @@ def _left(device: Device) -> str:
 def _cuda_device(index: int, chosen: CudaOptions) -> Device:
     options: dict[str, Any] = {
         "device_id": index,
-        # What was needed at most, and no power of two above it: several models, and processes, share a device.
+        # What is needed and no power of two above it: several models, and processes, share a device.
         "arena_extend_strategy": "kSameAsRequested",
         # To try every algorithm on the first batch of each size would make exactly those batches slow.
         "cudnn_conv_algo_search": "HEURISTIC",

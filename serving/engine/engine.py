@@ -61,9 +61,14 @@ class _Instance:
     runner: Runner
     batches: int = 0
     """In its pipe."""
+    chosen: int = 0
+    """Its latest batch is the engine's so-and-so-manieth."""
+    failures: int = 0
+    """Batches in a row that failed for what is not in them, as far as is known."""
 
 
-_load = attrgetter("batches")
+_load = attrgetter("batches", "chosen")
+"""The least busy is first, and of those the one that has been idle for longest."""
 
 
 class Engine:
@@ -84,8 +89,8 @@ class Engine:
         self.doubted: Callable[[], None] = _nothing
         """Called, on whatever thread, when so many batches in a row failed that it may not be for what is in them."""
         self._runs = runs or Runs()
-        self._failures = 0
-        """Batches in a row that failed for what is not in them, as far as is known."""
+        self._chosen = 0
+        """Batches that were given to an instance."""
         self._instances = [_Instance(runner) for runner in runners]
         manifest = runners[0].manifest
         self._name = f"{manifest.name} version {manifest.version}"
@@ -128,8 +133,9 @@ class Engine:
 
     def _execute(self, batch: Batch, expected: float, done: Callable[[Batch, Execution], None]) -> None:
         instance = min(self._instances, key=_load)
+        self._chosen = instance.chosen = self._chosen + 1
         if expected <= INLINE_SECONDS:
-            done(batch, self._run(batch, instance.runner))
+            done(batch, self._run(batch, instance))
             return
         instance.batches += 1
 
@@ -138,17 +144,17 @@ class Engine:
             done(batch, execution)
 
         def work() -> None:
-            execution = self._run(batch, instance.runner)
+            execution = self._run(batch, instance)
             self._loop.call_soon_threadsafe(finish, execution)
 
         self._pool.submit(work)
 
-    def _run(self, batch: Batch, runner: Runner) -> Execution:
+    def _run(self, batch: Batch, instance: _Instance) -> Execution:
         run = self._runs.begin(self._name)
         result: Outputs | StatusError
         try:
-            result = runner(batch, run)
-            self._failures = 0
+            result = instance.runner(batch, run)
+            instance.failures = 0
         except ValuesError as error:
             result = invalid(f"{self._name} can't compute these values: {_words(error)}")
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers must be answered
@@ -157,15 +163,16 @@ class Engine:
             else:
                 result = fault(f"execution of {self._name}", error)
                 if not run.dropped:
-                    self._failed()
+                    self._failed(instance)
         finally:
             self._runs.ended(run)
         return Execution(result, run.started, time.monotonic() - run.started)
 
-    def _failed(self) -> None:
-        self._failures += 1
-        if self._failures >= FAILURES:
-            self._failures = 0
+    def _failed(self, instance: _Instance) -> None:
+        # By instance: one whose device is lost is free at once, gets the next batch, and others succeed in between.
+        instance.failures += 1
+        if instance.failures >= FAILURES:
+            instance.failures = 0
             self.doubted()
 
 

@@ -24,7 +24,10 @@ class Placed(NamedTuple):
     batch_rows: int
     """Rows of the largest batch that is worth while on all."""
     gpu_memory: dict[int, int]
-    """Bytes by GPU, as CUDA counts them: what loading and warming took of what was free, whoever else came or went."""
+    """Bytes by GPU, as CUDA counts them: what loading and warming took of what was free, whoever else came or went.
+
+    Without those of which the driver does not say it.
+    """
 
 
 def load(package: Package, devices: Sequence[Device], max_batch_rows: int) -> Placed:
@@ -38,9 +41,9 @@ def load(package: Package, devices: Sequence[Device], max_batch_rows: int) -> Pl
     for device in devices:
         before = device.memory()
         loaded.append(verify.load(package, device, max_batch_rows))
-        if device.index is not None:
-            after = device.memory()
-            memory[device.index] = max(0, before.free - after.free) if before and after else 0
+        after = device.memory()
+        if device.index is not None and before is not None and after is not None:
+            memory[device.index] = max(0, before.free - after.free)
     placement = loaded[0].placement
     if placement is not None:
         _tell(package, devices[0], placement)

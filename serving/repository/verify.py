@@ -3,13 +3,15 @@
 import math
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from serving.engine.batcher import DEPTH, Batch
 from serving.engine.cost import CostModel
-from serving.engine.device import CPU, Device, out_of_memory
+from serving.engine.device import CPU, Device, beyond_limit, out_of_memory
 from serving.engine.engine import Runner, alone
 from serving.engine.placement import Placement
 from serving.engine.request import Outputs, Request, Rows
@@ -142,6 +144,8 @@ def _unloadable(error: Exception, device: Device) -> LoadError:
     """For want of memory on a GPU, which others may give back, or whatever else."""
     if device.provider == CPU or not out_of_memory(error):
         return LoadError("load_error", f"ONNX Runtime can't load it: {error}")
+    if beyond_limit(error):
+        return LoadError("load_error", f"it needs more than --gpu-memory-limit allows: {error}")
     memory = device.memory()
     left = "" if memory is None else f", where {memory.free >> 20} of {memory.total >> 20} MiB are free"
     return LoadError("load_error", f"there is no memory for it on {device.name}{left}: {error}", lasting=False)
@@ -221,7 +225,7 @@ def _verify_and_warm(runner: Runner, max_batch_rows: int, done: Callable[[str], 
         except LoadError:
             raise
         except Exception as error:
-            lasting = runner.session.provider == CPU or not out_of_memory(error)
+            lasting = runner.session.provider == CPU or beyond_limit(error) or not out_of_memory(error)
             raise LoadError("golden", f"it can't compute {wanted} golden rows: {error}", lasting=lasting) from error
         cost.observe(request.size, seconds[wanted])
         examples.compare(outputs, order)
@@ -229,8 +233,29 @@ def _verify_and_warm(runner: Runner, max_batch_rows: int, done: Callable[[str], 
             done("golden")
         elif seconds[wanted] > _HOPELESS * seconds.get(1, math.inf):
             break
+    batch_rows = largest_worth_while(seconds, max_batch_rows)
+    if runner.session.provider != CPU:
+        _fill_pipe(runner, alone(examples.request([index % rows for index in range(batch_rows)])))
     done("warm-up")
-    return Loaded(runner, cost, largest_worth_while(seconds, max_batch_rows), placement)
+    return Loaded(runner, cost, batch_rows, placement)
+
+
+def _fill_pipe(runner: Runner, batch: Batch) -> None:
+    """Compute as many of the largest batches at once as will be: each has memory of its own, which must be there.
+
+    Raises:
+        LoadError: it is not.
+    """
+    try:
+        with runner.session.bounded(RUN_SECONDS), ThreadPoolExecutor(DEPTH) as pool:
+            for run in [pool.submit(runner, batch) for _ in range(DEPTH)]:
+                run.result()
+    except Exception as error:
+        raise LoadError(
+            "load_error",
+            f"it can't compute {DEPTH} batches of {batch.rows} rows at once: {error}",
+            lasting=beyond_limit(error) or not out_of_memory(error),
+        ) from error
 
 
 class _Examples(NamedTuple):

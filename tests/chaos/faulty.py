@@ -41,7 +41,7 @@ class FaultySession(Session):
 
 if __name__ in ("__main__", "__mp_main__"):  # a server, or a worker of one: never who only wants the names
     verify.Session = FaultySession  # type: ignore[misc]
-    device.problem = lambda _: "CUDA failure 700" if _word() == LOST else None
+    device.problem = lambda _: device.Problem("CUDA failure 700") if _word() == LOST else None
 
 if __name__ == "__main__":
     from serving.__main__ import main

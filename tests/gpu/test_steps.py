@@ -59,10 +59,11 @@ def test_environment_fails_where_the_driver_is_too_old_and_libraries_are_missing
         (-11, 1.0, "device cuda can't be had: no driver", "ended with -11"),
         (1, 2.5, "device cuda can't be had: no driver", "took 2.50 s, more than 2"),
         (1, 1.0, "Traceback", "does not say why"),
+        (1, 1.0, "device cuda can't be had: another reason", "does not say why"),
     ],
 )
 def test_refusals(found, code, seconds, said, wrong):
-    refusals.judge(found, "hidden", code, seconds, said)
+    refusals.judge(found, "hidden", code, seconds, said, "no driver", refusals.SECONDS)
     assert (wrong is None) is (not found.failures)
     assert wrong is None or wrong in found.failures[0]
 

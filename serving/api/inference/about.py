@@ -34,6 +34,8 @@ BACKEND: Final = "onnxruntime"
 
 _JSON = dict[str, Any]
 
+_ON_CPU: Final[_JSON] = {"kind": "KIND_CPU"}
+
 
 def server() -> _JSON:
     """ServerMetadataResponse."""
@@ -91,7 +93,7 @@ def configuration(models: Models, name: str, wanted: str, max_delay: float = 0.0
         "output": [_dimensions(spec, spec.shape[1:]) for spec in manifest.outputs],
         "instance_group": [
             {"name": f"{name}_0", "count": 1}
-            | ({"kind": "KIND_GPU", "gpus": sorted(version.gpu_memory)} if version.gpu_memory else {"kind": "KIND_CPU"})
+            | ({"kind": "KIND_GPU", "gpus": sorted(version.gpu_memory)} if "CUDA" in version.provider else _ON_CPU)
         ],
         "default_model_filename": "model.onnx",
         "dynamic_batching": {

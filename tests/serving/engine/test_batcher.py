@@ -77,7 +77,8 @@ def test_two_instances_are_expected_to_take_half_as_long() -> None:
     cost = CostModel()
     cost.observe(64, 0.5)
     one, two = Stage(LIMITS, cost=cost), Stage(replace(LIMITS, instances=2), cost=cost)
-    assert two.batcher._wait(16, 64) == one.batcher._wait(16, 64) / 2 > 0
+    assert one.batcher._wait(16, 128) == 2 * one.batcher._wait(8, 64) == 1.0
+    assert two.batcher._wait(16, 128) == two.batcher._wait(8, 64) == 0.5, "two at once, and one no sooner"
 
 
 def test_requests_that_are_handed_over_one_a_turn_leave_together() -> None:

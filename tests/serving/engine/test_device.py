@@ -114,6 +114,8 @@ def test_options_are_those_that_suit_a_server_of_small_graphs() -> None:
         "Failed to allocate memory for requested buffer of size 40004",
         "Available memory of 12 is smaller than requested bytes of 256",
         "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED",
+        "CUBLAS failure 1: CUBLAS_STATUS_NOT_INITIALIZED",
+        "CUDNN failure 4001: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
         "std::bad_alloc",
     ],
 )
@@ -131,9 +133,21 @@ def test_a_full_gpu_is_refused_with_what_is_left(library: Any, monkeypatch: pyte
     monkeypatch.setattr(ort, "InferenceSession", full)
     device = devices._cuda_device(0, CudaOptions())
     assert device.memory() == Memory(3 << 20, 4096 << 20)
-    assert devices.problem(device) == (
-        "no memory is left on cuda:0 (3 of 4096 MiB): another process has it (nvidia-smi lists them)"
-    )
+    found = devices.problem(device)
+    assert found is not None
+    assert found.passing, "no reason to give the device up while it serves"
+    assert found.words == "no memory is left on cuda:0 (3 of 4096 MiB): another process has it (nvidia-smi lists them)"
+
+
+def test_a_limit_that_is_too_small_is_not_blamed_on_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def limited(*_: Any, **__: Any) -> None:
+        raise RuntimeError("Available memory of 4 is smaller than requested bytes of 256")
+
+    monkeypatch.setattr(ort, "InferenceSession", limited)
+    found = devices.problem(devices._cuda_device(0, CudaOptions(memory_limit=4)))
+    assert found is not None
+    assert not found.passing
+    assert found.words == "4 bytes (--gpu-memory-limit) are too few for anything"
 
 
 def test_what_cuda_says_is_told_without_where_in_the_source(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +158,7 @@ def test_what_cuda_says_is_told_without_where_in_the_source(library: Any, monkey
         )
 
     monkeypatch.setattr(ort, "InferenceSession", fails)
-    assert devices.problem(devices._cuda_device(0, CudaOptions())) == (
+    assert devices.problem(devices._cuda_device(0, CudaOptions())) == devices.Problem(
         "ONNX Runtime's CUDA provider does not run: "
         "CUDA failure 36: API call is not supported in the installed CUDA driver"
     )

@@ -230,6 +230,20 @@ async def test_a_session_is_doubted_after_failures_in_a_row() -> None:
     await desk.engine.close()
 
 
+async def test_one_of_several_sessions_that_fails_is_noticed_although_the_others_succeed() -> None:
+    sound, lost = TracedSession(DOUBLE), TracedSession(DROPS_ZEROS)  # of zeros, that is
+    loop, doubts = asyncio.get_running_loop(), list[bool]()
+    engine = Engine([Runner(manifest(), each) for each in (sound, lost)], Limits(8, 64), Diary(), loop, CostModel())
+    engine.doubted = lambda: doubts.append(True)
+    for _ in range(2 * FAILURES):
+        answer = loop.create_future()
+        engine.submit(Request([bytes(8)], 1, 8, time.monotonic(), lambda _, result, to=answer: to.set_result(result)))
+        await answer
+    assert len(sound.threads) == len(lost.threads) == FAILURES, "they take turns"
+    assert doubts == [True]
+    await engine.close()
+
+
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[ONNXRuntimeError] : 6 : std::bad_alloc")])
 async def test_want_of_memory_is_not_for_ever(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     desk = Desk()

@@ -1,16 +1,19 @@
 """A package on several devices, with a driver that is played: its memory, and what is said of its nodes."""
 
 import logging
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
 
 from serving.engine import device as devices
+from serving.engine.batcher import DEPTH
 from serving.engine.cuda import Driver
 from serving.engine.device import CPU, CUDA, CudaOptions, Device
 from serving.engine.placement import Node, Placement
 from serving.engine.session import Session
+from serving.package.manifest import Golden, Tolerance
 from serving.repository import placed, verify
 from serving.repository.disk import LoadError, Package
 from tests.serving.engine.played import library, played
@@ -18,7 +21,9 @@ from tests.serving.packages import DOUBLE, manifest
 
 __all__ = ["library", "played"]
 
-PACKAGE = Package(manifest(), DOUBLE, "")
+GPU = devices._cuda_device(0, CudaOptions())
+GOLDEN = Golden(dict.fromkeys((CPU, CUDA), Tolerance(1e-6, 1e-6)), manifest().golden.inputs, manifest().golden.outputs)
+PACKAGE = Package(manifest(golden=GOLDEN), DOUBLE, "")
 
 PLACEMENT = Placement(
     [
@@ -72,6 +77,31 @@ def test_a_model_of_which_nothing_runs_on_the_gpu_is_refused(monkeypatch: pytest
         verify._placed(session)
 
 
+def test_the_last_of_the_warm_up_is_as_many_batches_at_once_as_will_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = threading.Barrier(DEPTH)
+
+    class OnGpu(Session):
+        def __init__(self, model: bytes, device: Device, *, profiled: bool = False) -> None:
+            super().__init__(model, Device(CPU))
+            self.provider = CUDA
+
+        def run(self, outputs: list[str], feed: Any, options: Any = None) -> Any:
+            if threading.current_thread() is not threading.main_thread():
+                assert len(feed["x"]) == 16
+                together.wait(30)
+                if failing:
+                    raise RuntimeError("Available memory of 12 is smaller than requested bytes of 256")
+            return super().run(outputs, feed, options)
+
+    monkeypatch.setattr(verify, "Session", OnGpu)
+    failing = False
+    assert verify.load(PACKAGE, GPU, 16).batch_rows == 16
+    failing = True
+    with pytest.raises(LoadError, match=f"it can't compute {DEPTH} batches of 16 rows at once: Available") as caught:
+        verify.load(PACKAGE, GPU, 16)
+    assert caught.value.lasting, "the limit is too small, and stays so"
+
+
 def test_no_memory_on_a_gpu_is_no_fault_of_the_package(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise RuntimeError("CUDA failure 2: out of memory")
@@ -80,5 +110,5 @@ def test_no_memory_on_a_gpu_is_no_fault_of_the_package(library: Any, monkeypatch
     monkeypatch.setenv("PLAYED_FREE_MIB", "5")
     monkeypatch.setattr(verify, "Session", full)
     with pytest.raises(LoadError, match="there is no memory for it on cuda:0, where 5 of 4096 MiB are free") as caught:
-        verify.load(PACKAGE, devices._cuda_device(0, CudaOptions()), 4)
+        verify.load(PACKAGE, GPU, 4)
     assert not caught.value.lasting
