@@ -27,9 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cli.add_commands(commands)
     check = commands.add_parser("check", help="verify every package of a models folder, as a server would")
     check.add_argument("models", nargs="?", default="models", help="folder of model packages (default: models)")
-    check.add_argument("--device", default="auto", help="as of serve (default: auto)")
-    check.add_argument("--gpu-memory-limit", type=int, default=0, metavar="N", help="as of serve (default: 0)")
-    check.add_argument("--tf32", action="store_true", help="as of serve")
+    check.add_argument("--device", default=argparse.SUPPRESS, help="as of serve, as are the next two")
+    check.add_argument("--gpu-memory-limit", default=argparse.SUPPRESS, metavar="BYTES")
+    check.add_argument("--tf32", default=argparse.SUPPRESS, nargs="?", const="true", metavar="true|false")
     check.set_defaults(func=_check)
     token = commands.add_parser("token", help="make a token, and the entry of the tokens file that stands for it")
     token.add_argument("name", help="of the client; several tokens may have one")
@@ -117,10 +117,15 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from serving.check import CheckError, check
+    from serving.config import SettingsError, resolve
     from serving.engine.device import CudaOptions
 
     try:
-        return check(options.models, options.device, CudaOptions(options.gpu_memory_limit, options.tf32))
+        settings = resolve({name: value for name, value in vars(options).items() if name not in ("func", "models")})
+    except SettingsError as error:
+        return _fail(str(error), code=2)
+    try:
+        return check(options.models, settings.device, CudaOptions(settings.gpu_memory_limit, settings.tf32))
     except CheckError as error:
         return _fail(str(error))
 

@@ -33,6 +33,8 @@ def check(models: str, wanted_device: str, cuda: CudaOptions = DEFAULTS) -> int:
         found = disk.scan(folder)
     except (DeviceError, RepositoryError) as error:
         raise CheckError(str(error)) from error
+    if wanted_device == "auto" and chosen[0].provider == CPU:
+        print(f"on the CPU: {device.cuda_problem(0) or 'CUDA does not work here, and --device cuda says why'}")
     ready = refused = 0
     started = time.monotonic()
     for name, problem in found.problems.items():

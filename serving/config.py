@@ -70,11 +70,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Device, Meta(description="auto, cpu, cuda, or GPUs by number with commas between; cuda never falls back")
     ] = "auto"
     gpu_memory_limit: Annotated[
-        int, Meta(ge=0, le=2**50), Meta(description="bytes of tensors of one model version on a GPU; 0 is any")
+        int,
+        Meta(ge=0, le=2**50, extra={"shape": "BYTES"}),
+        Meta(description="of tensors of one model version on a GPU; 0 is any"),
     ] = 0
     tf32: Annotated[
         bool,
-        Meta(description="multiply float32 with 10 bits of mantissa on GPUs: faster, and seldom within tolerances"),
+        Meta(description="multiply float32 with 10 bits of mantissa on GPUs: seldom within tolerances"),
     ] = False
     transport: Annotated[
         Literal["native", "grpcio"], Meta(description="how gRPC is spoken: native, or by grpcio's own server")
@@ -188,6 +190,8 @@ def resolve(
         words = str(error).partition(" - at ")[0]
         if words.startswith("Invalid enum value") or "matching regex" in words:
             words = f"Expected {shapes()[name]}"
+        elif words.endswith("got `str`"):
+            words = f"Expected {_WORDS[words.split('`')[1]]}"
         raise SettingsError(f"{where}{words}") from error
     if settings.workers > 1 and settings.transport != "native":
         raise SettingsError(f"workers={settings.workers} needs transport=native: a socket can be shared only there")
@@ -199,6 +203,9 @@ def resolve(
             raise SettingsError(f"{source[name]}: {name}={getattr(settings, name)!r} needs {other}")
     return settings
 
+
+_WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+"""What a value must be that is none, by the type of the setting."""
 
 _TOGETHER = (("tls_certificate", "tls_key"), ("tls_key", "tls_certificate"), ("tls_client_ca", "tls_certificate"))
 """Settings that mean nothing without another."""

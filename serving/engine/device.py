@@ -7,7 +7,7 @@ import io
 import logging
 import re
 import threading
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -66,7 +66,7 @@ class CudaOptions:
     memory_limit: int = 0
     """Bytes of tensors that ONNX Runtime may have for one model version on a device; 0 is any."""
     tf32: bool = False
-    """Multiply float32 with 10 bits of mantissa: faster, and further from the golden outputs than most tolerances."""
+    """Multiply float32 with 10 bits of mantissa: less work, and further from golden outputs than most tolerances."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def choose(wanted: str, cuda: CudaOptions = DEFAULTS) -> tuple[Device, ...]:
         DeviceError: not one of these, or CUDA was asked for and can't be had.
     """
     if wanted == "cpu":
-        return (Device(CPU),)
+        return _on_cpu(cuda)
     if re.fullmatch(WANTED, wanted) is None:
         raise DeviceError(f"device {wanted!r}: expected auto, cpu, cuda, cuda:I or cuda:I,cuda:J…")
     found = [0] if wanted == "auto" else indices(wanted)
@@ -127,10 +127,16 @@ def choose(wanted: str, cuda: CudaOptions = DEFAULTS) -> tuple[Device, ...]:
         reason = look(device)
         if reason is not None and wanted == "auto":
             log.info("no GPU: using the CPU", extra={"reason": reason})
-            return (Device(CPU),)
+            return _on_cpu(cuda)
         if reason is not None:
             raise DeviceError(refusal(device.name if "," in wanted else wanted, reason))
     return chosen
+
+
+def _on_cpu(cuda: CudaOptions) -> tuple[Device, ...]:
+    if cuda != DEFAULTS:
+        log.warning("of GPUs, and of no effect on the CPU", extra=asdict(cuda))
+    return (Device(CPU),)
 
 
 def _seen(device: Device) -> str | None:
@@ -150,7 +156,7 @@ def cuda_problem(index: int) -> str | None:
     except CudaError as error:
         return str(error)
     if CUDA not in ort.get_available_providers():
-        return "this onnxruntime is built without CUDA (install the extra [cuda] instead of [cpu])"
+        return "this onnxruntime is built without CUDA; the extra [cuda], in a new environment, has another"
     if version[0] < (needed := int(str(ort.cuda_version).partition(".")[0] or 0)):
         newest = ".".join(map(str, version))
         return f"the NVIDIA driver is too old: it has CUDA {newest}, and this onnxruntime needs CUDA {needed}"

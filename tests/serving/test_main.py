@@ -11,6 +11,7 @@ from serving import __version__
 from serving.__main__ import main
 from serving.access import tokens
 from serving.config import Settings
+from serving.engine.device import cuda_problem
 from tests.serving import packages
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +72,7 @@ def test_serve_is_the_default_command(
 ) -> None:
     monkeypatch.setenv("TRIPTYCH_MAX_BATCH_ROWS", "none")
     assert main(arguments) == 2
-    expected = "triptych: environment: max_batch_rows='none': Expected `int`, got `str`\n"
+    expected = "triptych: environment: max_batch_rows='none': Expected a whole number\n"
     assert capsys.readouterr().err == expected
 
 
@@ -141,6 +142,20 @@ def test_check_has_its_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.startswith("house_price ")
     (tmp_path / "house_price" / "1" / "model.onnx").write_bytes(b"")
     assert main(["check", str(tmp_path), "--device", "cpu"]) == 1
+
+
+def test_check_takes_the_settings_of_serve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packages.copy(tmp_path)
+    monkeypatch.setenv("TRIPTYCH_DEVICE", "cuda:99")
+    assert main(["check", str(tmp_path)]) == 1
+    assert "device cuda:99 can't be had: " in capsys.readouterr().err
+    assert main(["check", str(tmp_path), "--device", "cpu", "--tf32", "perhaps"]) == 2
+    assert "tf32='perhaps': Expected true or false" in capsys.readouterr().err
+    if cuda_problem(0) is not None:
+        assert main(["check", str(tmp_path), "--device", "auto"]) == 0
+        assert capsys.readouterr().out.startswith(f"on the CPU: {cuda_problem(0)}\n")
 
 
 def test_a_server_that_can_not_start_says_why_in_one_line(tmp_path: Path) -> None:

@@ -93,6 +93,13 @@ def test_text_operators_always_find_the_cpu_behind_a_gpu() -> None:
     assert Device(CUDA, {"device_id": 1}).providers == [(CUDA, {"device_id": 1}), (CPU, {})]
 
 
+def test_what_is_for_gpus_is_not_ignored_in_silence(caplog: pytest.LogCaptureFixture) -> None:
+    choose("cpu", CudaOptions(tf32=True))
+    [record] = caplog.records
+    assert record.getMessage() == "of GPUs, and of no effect on the CPU"
+    assert vars(record)["tf32"] is True
+
+
 def test_options_are_those_that_suit_a_server_of_small_graphs() -> None:
     device = devices._cuda_device(1, CudaOptions())
     assert (device.name, device.index) == ("cuda:1", 1)
