@@ -26,7 +26,7 @@ Address = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):[0-9]{
 OptionalAddress = Annotated[
     str, Meta(pattern=r"^((\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):[0-9]{1,5})?$", extra={"shape": "HOST:PORT"})
 ]
-Device = Annotated[str, Meta(pattern=f"^({WANTED})$", extra={"shape": "auto|cpu|cuda|cuda:I[,cuda:J...]"})]
+Device = Annotated[str, Meta(pattern=rf"^({WANTED})\Z", extra={"shape": "auto|cpu|cuda|cuda:I[,cuda:J...]"})]
 File = Annotated[str, Meta(extra={"shape": "FILE"})]
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Seconds = Annotated[float, Meta(ge=0.0, le=1e6)]

@@ -104,7 +104,9 @@ class Batcher:
         execute: Executor,
         observer: Observer,
         cost: CostModel,
+        idle: Callable[[], bool] | None = None,
     ) -> None:
+        """`idle` says whether an instance has nothing in its pipe; without it, batches count as shared out evenly."""
         self._limits = limits
         self._scheduler = scheduler
         self._clock = clock
@@ -115,6 +117,7 @@ class Batcher:
         self._alone: list[Piece] = []
         """What is left of a batch that failed, to be run piece by piece."""
         self._running: set[Batch] = set()
+        self._instance_is_idle = idle or (lambda: len(self._running) < limits.instances)
         self._since = 0.0
         """When the rows that wait began to: since the queue was empty, or the last batch left."""
         self._grown = 0
@@ -235,8 +238,9 @@ class Batcher:
         while self._alone and self._alone[-1][0].finished:
             self._alone.pop()
         if self._alone:
-            if not self._running:
+            if self._instance_is_idle():
                 self._start([self._alone.pop()], "idle")
+                self._schedule()
             return
         reason = self._reason(now)
         if reason is None:
@@ -262,7 +266,7 @@ class Batcher:
             return None
         if rows >= self._limits.max_batch_rows:
             return "full"
-        if len(self._running) >= self._limits.instances:
+        if not self._instance_is_idle():
             return None
         if self._idle is not None:
             return "drain"

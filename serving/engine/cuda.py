@@ -1,6 +1,7 @@
 """What NVIDIA's driver says of its devices, asked directly (CUDA Driver API): why one can't be had, and its memory."""
 
 import ctypes
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -32,6 +33,16 @@ class Memory(NamedTuple):
     total: int
 
 
+_FUNCTIONS = (
+    *("cuInit", "cuGetErrorName", "cuDriverGetVersion", "cuDeviceGetCount", "cuDeviceGet", "cuDeviceGetUuid_v2"),
+    *("cuDevicePrimaryCtxRetain", "cuDevicePrimaryCtxRelease_v2"),
+    *("cuCtxPushCurrent_v2", "cuCtxPopCurrent_v2", "cuMemGetInfo_v2"),
+)
+
+PATIENCE_SECONDS = 30.0
+"""In which a driver must have started: one that hangs, as after a fault of the device, would hang the server."""
+
+
 class Driver:
     """The driver of this machine."""
 
@@ -41,8 +52,10 @@ class Driver:
         Raises:
             CudaError: it finds no device that it can use.
         """
+        if absent := [name for name in _FUNCTIONS if not hasattr(library, name)]:
+            raise CudaError(f"the NVIDIA driver is not whole: {LIBRARY} has no {', '.join(absent)}")
         self._library = library
-        status = library.cuInit(0)
+        status = _started(library)
         if status:
             raise CudaError(f"the NVIDIA driver finds no usable device: {self._words(status)}")
 
@@ -120,3 +133,20 @@ class Driver:
         self._library.cuGetErrorName(status, ctypes.byref(name))
         said = f"CUDA error {status}" if name.value is None else f"{name.value.decode()}, {status}"
         return f"{_ADVICE[status]} ({said})" if status in _ADVICE else said
+
+
+def _started(library: Any) -> int:
+    """What cuInit returns.
+
+    Raises:
+        CudaError: nothing, ever.
+    """
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.append(library.cuInit(0)), name="driver", daemon=True)
+    thread.start()
+    thread.join(PATIENCE_SECONDS)
+    if not found:
+        raise CudaError(
+            f"the NVIDIA driver did not start within {PATIENCE_SECONDS:g} s (cuInit): does nvidia-smi answer?"
+        )
+    return found[0]

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from operator import attrgetter
 from threading import Barrier
 
 from serving.engine.assemble import Assembler
@@ -61,14 +60,17 @@ class _Instance:
     runner: Runner
     batches: int = 0
     """In its pipe."""
-    chosen: int = 0
-    """Its latest batch is the engine's so-and-so-manieth."""
+    at: int = 0
+    """When it was given a batch last or, while it has one, was through with another, by the engine's count."""
     failures: int = 0
     """Batches in a row that failed for what is not in them, as far as is known."""
 
 
-_load = attrgetter("batches", "chosen")
-"""The least busy is first, and of those the one that has been idle for longest."""
+def _rank(instance: _Instance) -> tuple[int, int]:
+    """The least busy is first: of those without a batch the one that has had none for longest, and of others the one
+    that was through with one last, since one that hangs never is.
+    """
+    return instance.batches, -instance.at if instance.batches else instance.at
 
 
 class Engine:
@@ -89,8 +91,8 @@ class Engine:
         self.doubted: Callable[[], None] = _nothing
         """Called, on whatever thread, when so many batches in a row failed that it may not be for what is in them."""
         self._runs = runs or Runs()
-        self._chosen = 0
-        """Batches that were given to an instance."""
+        self._count = 0
+        """Batches that were given to an instance, and that one was through with."""
         self._instances = [_Instance(runner) for runner in runners]
         manifest = runners[0].manifest
         self._name = f"{manifest.name} version {manifest.version}"
@@ -102,7 +104,7 @@ class Engine:
         for _ in range(threads):
             self._pool.submit(together.wait)
         limits = replace(limits, instances=len(runners))
-        self._batcher = Batcher(limits, loop, time.monotonic, self._execute, observer, cost)
+        self._batcher = Batcher(limits, loop, time.monotonic, self._execute, observer, cost, self._has_idle_instance)
 
     @property
     def queued_rows(self) -> int:
@@ -131,9 +133,12 @@ class Engine:
         self._instances.clear()
         self.doubted = _nothing
 
+    def _has_idle_instance(self) -> bool:
+        return any(not instance.batches for instance in self._instances)
+
     def _execute(self, batch: Batch, expected: float, done: Callable[[Batch, Execution], None]) -> None:
-        instance = min(self._instances, key=_load)
-        self._chosen = instance.chosen = self._chosen + 1
+        instance = min(self._instances, key=_rank)
+        self._count = instance.at = self._count + 1
         if expected <= INLINE_SECONDS:
             done(batch, self._run(batch, instance))
             return
@@ -141,6 +146,7 @@ class Engine:
 
         def finish(execution: Execution) -> None:
             instance.batches -= 1
+            self._count = instance.at = self._count + 1
             done(batch, execution)
 
         def work() -> None:

@@ -6,7 +6,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,10 @@ class ValuesError(Exception):
     """A run that failed for what is in its inputs, such as an index beyond the end of a table."""
 
 
+class ProfileError(Exception):
+    """Nothing is known of where nodes run."""
+
+
 class Session:
     """One graph on one device.
 
@@ -46,6 +50,7 @@ class Session:
 
         Raises:
             DeviceError: ONNX Runtime would run it elsewhere than on `device`.
+            ProfileError: there is no place for a profile.
             Exception: of ONNX Runtime's own kinds, where the graph can't be loaded.
         """
         options = ort.SessionOptions()
@@ -58,10 +63,10 @@ class Session:
         # The arena keeps the memory of the largest batch ever seen, and is no faster than malloc here.
         options.enable_cpu_mem_arena = False
         if profiled:
-            folder = tempfile.mkdtemp(prefix="triptych-", dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None)
-            self._forget_profile = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            self._folder = _folder()
+            self._forget_profile = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
             options.enable_profiling = True
-            options.profile_file_prefix = os.path.join(folder, "profile")
+            options.profile_file_prefix = os.path.join(self._folder, "profile")
         with CREATING:
             self._session = ort.InferenceSession(model, options, providers=device.providers, enable_fallback=0)
         self.profiled = profiled
@@ -92,10 +97,16 @@ class Session:
         return result
 
     def placement(self) -> Placement:
-        """Where the nodes of the graph ran so far, of a session that is profiled until now."""
+        """Where the nodes of the graph ran so far, of a session that is profiled until now.
+
+        Raises:
+            ProfileError: there is no profile.
+        """
         self.profiled = False
         try:
             return Placement.read(Path(self._session.end_profiling()).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise ProfileError(f"ONNX Runtime could not write its profile into {self._folder}: is it full?") from error
         finally:
             self._forget_profile()
 
@@ -126,3 +137,15 @@ class Session:
         finally:
             timer.cancel()
             self._options = None
+
+
+def _folder() -> str:
+    """A new one, for a profile.
+
+    Raises:
+        ProfileError: there can be none.
+    """
+    for place in (_MEMORY, None):
+        with suppress(OSError):
+            return tempfile.mkdtemp(prefix="triptych-", dir=place)
+    raise ProfileError(f"ONNX Runtime's profile can be written neither into {_MEMORY} nor into a temporary folder")

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-WANTED: Final = r"auto|cpu|cuda(:[0-9]+)?(,cuda:[0-9]+)*"
+WANTED: Final = r"auto|cpu|cuda(:[0-9]{1,3})?(,cuda:[0-9]{1,3})*"
 """What can be asked for, as a regular expression."""
 
 

@@ -3,21 +3,20 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from serving.engine.batcher import DEPTH, Batch
 from serving.engine.cost import CostModel
 from serving.engine.device import CPU, Device, beyond_limit, out_of_memory
 from serving.engine.engine import Runner, alone
 from serving.engine.placement import Placement
 from serving.engine.request import Outputs, Request, Rows
-from serving.engine.session import Session
+from serving.engine.session import ProfileError, Session
 from serving.package.manifest import MANIFEST, NUMPY_TYPES, InputSpec, Manifest, OutputSpec, Tolerance, golden_array
 from serving.package.text import TOKENS_SUFFIX, Normaliser
+from serving.repository import gpu_load
 from serving.repository.disk import LoadError, Package
 from serving.repository.rules import graph
 
@@ -132,35 +131,12 @@ def load(
         session = Session(package.model, device, profiled=device.provider != CPU)
     except Exception as error:
         # ONNX Runtime raises classes of its own for whatever it does not like.
-        raise _unloadable(error, device) from error
+        raise gpu_load.unloadable(error, device) from error
     done("session")
     check_signature(manifest, session)
     done("signature")
     runner = Runner(manifest, session)
     return _verify_and_warm(runner, max_batch_rows, done)
-
-
-def _unloadable(error: Exception, device: Device) -> LoadError:
-    """For want of memory on a GPU, which others may give back, or whatever else."""
-    if device.provider == CPU or not out_of_memory(error):
-        return LoadError("load_error", f"ONNX Runtime can't load it: {error}")
-    if beyond_limit(error):
-        return LoadError("load_error", f"it needs more than --gpu-memory-limit allows: {error}")
-    memory = device.memory()
-    left = "" if memory is None else f", where {memory.free >> 20} of {memory.total >> 20} MiB are free"
-    return LoadError("load_error", f"there is no memory for it on {device.name}{left}: {error}", lasting=False)
-
-
-def _placed(session: Session) -> Placement:
-    """Where the golden examples were computed, whatever the session says of itself.
-
-    Raises:
-        LoadError: nowhere on the device.
-    """
-    placement = session.placement()
-    if not placement.count(session.provider):
-        raise LoadError("load_error", f"none of its nodes runs on {session.provider}; --device cpu can serve it")
-    return placement
 
 
 def check_signature(manifest: Manifest, session: Session) -> None:
@@ -220,10 +196,12 @@ def _verify_and_warm(runner: Runner, max_batch_rows: int, done: Callable[[str], 
             with runner.session.bounded(RUN_SECONDS):
                 outputs = runner(alone(request))
                 if runner.session.profiled:
-                    placement = _placed(runner.session)
+                    placement = gpu_load.placement(runner.session)
                 seconds[wanted] = min(_timed(runner, request) for _ in range(_MEASURED))
         except LoadError:
             raise
+        except ProfileError as error:
+            raise LoadError("load_error", str(error), lasting=False) from error
         except Exception as error:
             lasting = runner.session.provider == CPU or beyond_limit(error) or not out_of_memory(error)
             raise LoadError("golden", f"it can't compute {wanted} golden rows: {error}", lasting=lasting) from error
@@ -235,27 +213,10 @@ def _verify_and_warm(runner: Runner, max_batch_rows: int, done: Callable[[str], 
             break
     batch_rows = largest_worth_while(seconds, max_batch_rows)
     if runner.session.provider != CPU:
-        _fill_pipe(runner, alone(examples.request([index % rows for index in range(batch_rows)])))
+        batch = alone(examples.request([index % rows for index in range(batch_rows)]))
+        gpu_load.fill_pipe(runner, batch, RUN_SECONDS)
     done("warm-up")
     return Loaded(runner, cost, batch_rows, placement)
-
-
-def _fill_pipe(runner: Runner, batch: Batch) -> None:
-    """Compute as many of the largest batches at once as will be: each has memory of its own, which must be there.
-
-    Raises:
-        LoadError: it is not.
-    """
-    try:
-        with runner.session.bounded(RUN_SECONDS), ThreadPoolExecutor(DEPTH) as pool:
-            for run in [pool.submit(runner, batch) for _ in range(DEPTH)]:
-                run.result()
-    except Exception as error:
-        raise LoadError(
-            "load_error",
-            f"it can't compute {DEPTH} batches of {batch.rows} rows at once: {error}",
-            lasting=beyond_limit(error) or not out_of_memory(error),
-        ) from error
 
 
 class _Examples(NamedTuple):

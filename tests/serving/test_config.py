@@ -126,6 +126,7 @@ def test_the_last_word_counts_even_where_an_earlier_one_is_wrong() -> None:
         ("models", "", "Expected `str` of length >= 1"),
         ("device", "gpu", "Expected auto|cpu|cuda|cuda:I"),
         ("device", "cuda:x", "Expected auto|cpu|cuda|cuda:I"),
+        ("device", "cuda:1\n", "Expected auto|cpu|cuda|cuda:I"),
         ("transport", "carrier pigeon", "Expected native|grpcio"),
         ("max_batch_rows", "0", "Expected `int` >= 1"),
         ("max_batch_rows", "-1", "Expected `int` >= 1"),

@@ -1,6 +1,8 @@
 """What the driver says, from one that is played."""
 
 import ctypes
+import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -45,6 +47,21 @@ def test_a_driver_that_finds_nothing_says_why(
     with pytest.raises(CudaError) as caught:
         Driver(library)
     assert str(caught.value) == f"the NVIDIA driver finds no usable device: {reason}"
+
+
+def test_a_driver_that_never_starts_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+    functions = dict.fromkeys(cuda._FUNCTIONS, lambda *_: 0) | {"cuInit": lambda _: go.wait(60)}
+    monkeypatch.setattr(cuda, "PATIENCE_SECONDS", 0.01)
+    with pytest.raises(CudaError, match=r"did not start within 0.01 s \(cuInit\): does nvidia-smi answer"):
+        Driver(SimpleNamespace(**functions))
+    go.set()
+
+
+def test_a_driver_that_lacks_functions_is_named(library: Any) -> None:
+    functions = {name: getattr(library, name) for name in cuda._FUNCTIONS if name != "cuMemGetInfo_v2"}
+    with pytest.raises(CudaError, match=r"the NVIDIA driver is not whole: libcuda.so.1 has no cuMemGetInfo_v2"):
+        Driver(SimpleNamespace(**functions))
 
 
 def test_memory_that_can_not_be_asked_for_is_an_error(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -244,6 +244,39 @@ async def test_one_of_several_sessions_that_fails_is_noticed_although_the_others
     await engine.close()
 
 
+@pytest.mark.parametrize("bad", [False, True], ids=["well", "with a batch that fails"])
+async def test_a_session_that_hangs_does_not_stop_the_others(bad: bool) -> None:
+    hung, other = TracedSession(FRAGILE), TracedSession(FRAGILE)
+    hung.go.clear()
+    cost = CostModel()
+    cost.observe(52, 1.0)
+    loop = asyncio.get_running_loop()
+    fields = {"inputs": (InputSpec("features", "FP32", (-1, 13)),), "outputs": (OutputSpec("price", "FP32", (-1, 1)),)}
+    runners = [Runner(manifest(**fields), session) for session in (hung, other)]
+    engine = Engine(runners, Limits(8, 64), Diary(), loop, cost)
+
+    def ask(value: float) -> "asyncio.Future[Outputs | StatusError]":
+        answer = loop.create_future()
+        data = np.full(13, value, "<f4").tobytes()
+        engine.submit(Request([data], 1, 52, time.monotonic(), lambda _, result: answer.set_result(result)))
+        return answer
+
+    first = ask(0)
+    assert await asyncio.to_thread(hung.began.wait, 30)
+    if bad:
+        mates = [ask(99), ask(1)]
+        async with asyncio.timeout(30):
+            assert isinstance(await mates[0], StatusError)
+            assert column(await mates[1]) == [8]
+    for _ in range(20):
+        async with asyncio.timeout(30):
+            assert column(await ask(1)) == [8]
+    assert not first.done()
+    hung.go.set()
+    assert column(await first) == [7]
+    await engine.close()
+
+
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[ONNXRuntimeError] : 6 : std::bad_alloc")])
 async def test_want_of_memory_is_not_for_ever(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     desk = Desk()

@@ -1,14 +1,16 @@
 """Where nodes ran, from profiles: real ones of the CPU, and what one of a GPU would say."""
 
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from serving.engine.device import CPU, CUDA, Device
 from serving.engine.placement import Placement
-from serving.engine.session import Session
+from serving.engine.session import ProfileError, Session
 from tests.serving.packages import DOUBLE
 
 
@@ -66,6 +68,21 @@ def test_a_profile_of_what_really_ran(tmp_path: Path) -> None:
     assert placement.count(CUDA) == 0
     assert not session.profiled
     np.testing.assert_array_equal(session.run(["y"], {"x": x})[0], 2 * x)  # and goes on
+
+
+def test_a_profile_that_can_not_be_written_is_no_fault_of_the_model(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("serving.engine.session._MEMORY", str(tmp_path / "missing"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    session = Session(DOUBLE, Device(CPU), profiled=True)
+    assert Path(session._folder).parent == tmp_path, "the other place"
+    session._session.end_profiling()
+    Path(session._folder, "profile").write_text("")
+    monkeypatch.setattr(session._session, "end_profiling", lambda: str(Path(session._folder, "profile")))
+    with pytest.raises(ProfileError, match=r"could not write its profile into .*: is it full"):
+        session.placement()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(ProfileError, match=r"neither into .*missing nor into a temporary folder"):
+        Session(DOUBLE, Device(CPU), profiled=True)
 
 
 def test_a_session_leaves_no_files(tmp_path: Path, monkeypatch: Any) -> None:

@@ -15,6 +15,11 @@ def test_gpus_by_number(wanted: str, found: list[int]) -> None:
     assert indices(wanted) == found
 
 
+@pytest.mark.parametrize("wanted", ["cuda:1234", "cuda:0,cuda", "cuda:0,", ",cuda", "cuda:٣"])
+def test_what_no_machine_has_is_no_name(wanted: str) -> None:
+    assert re.fullmatch(WANTED, wanted) is None
+
+
 @pytest.mark.parametrize(
     ("wanted", "workers", "shares"),
     [

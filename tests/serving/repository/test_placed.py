@@ -14,7 +14,7 @@ from serving.engine.device import CPU, CUDA, CudaOptions, Device
 from serving.engine.placement import Node, Placement
 from serving.engine.session import Session
 from serving.package.manifest import Golden, Tolerance
-from serving.repository import placed, verify
+from serving.repository import gpu_load, placed, verify
 from serving.repository.disk import LoadError, Package
 from tests.serving.engine.played import library, played
 from tests.serving.packages import DOUBLE, manifest
@@ -74,7 +74,7 @@ def test_a_model_of_which_nothing_runs_on_the_gpu_is_refused(monkeypatch: pytest
     session.run(["y"], {"x": np.ones((1, 2), np.float32)})
     session.provider = CUDA
     with pytest.raises(LoadError, match="none of its nodes runs on CUDAExecutionProvider; --device cpu can serve it"):
-        verify._placed(session)
+        gpu_load.placement(session)
 
 
 def test_the_last_of_the_warm_up_is_as_many_batches_at_once_as_will_be(monkeypatch: pytest.MonkeyPatch) -> None:
