@@ -32,6 +32,7 @@ from benchmarks import (
 from benchmarks.autoscale import bench as autoscale
 from benchmarks.datasets import ENVIRONMENT, find_data
 from benchmarks.gpu import bench as gpu
+from benchmarks.gpu import page as gpu_page
 from benchmarks.machine import Cores
 from benchmarks.monitoring import check as monitoring
 from benchmarks.peers import bench as peers
@@ -143,6 +144,8 @@ def _run(console: Console, session: Session, names: list[str]) -> int:
             results.save(one)
             _draw(module, one)
             _write_page()
+        if hasattr(module, "remark") and (remark := module.remark(one)):
+            console.print(remark, highlight=False)
     console.print(f"{time.monotonic() - started:.0f} s")
     return 0
 
@@ -175,6 +178,7 @@ def _write_page() -> None:
     ]
     results.write_page(records)
     scaling_page.write()
+    gpu_page.write()
 
 
 if __name__ == "__main__":

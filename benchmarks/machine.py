@@ -93,7 +93,7 @@ class Others:
     def cores(self, own_seconds: float) -> float:
         """Busy cores, less `own_seconds` of CPU time of the processes measured."""
         elapsed = time.monotonic() - self._started
-        return max(round((_busy_seconds() - self._busy - own_seconds) / elapsed, 2), 0.0)
+        return max(0.0, round((_busy_seconds() - self._busy - own_seconds) / elapsed, 2))
 
 
 def _busy_seconds() -> float:

@@ -26,12 +26,12 @@ class Table:
             if len(row) != len(self.columns):
                 raise ValueError(f"{self.title}: {len(row)} cells under {len(self.columns)} columns")
 
-    def markdown(self) -> str:
-        """As Markdown: a heading, the table, the note."""
+    def markdown(self, heading: bool = True) -> str:
+        """As Markdown: a heading, the table, the note; without the heading where the page has one of its own."""
         marks = ["---" if column < self.labels else "--:" for column in range(len(self.columns))]
         lines = [self.columns, marks, *([text(cell) for cell in row] for row in self.rows)]
         table = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
-        return "\n\n".join(part for part in (f"### {self.title}", table, self.note) if part)
+        return "\n\n".join(part for part in (f"### {self.title}" if heading else "", table, self.note) if part)
 
     def rich(self) -> RichTable:
         """For a terminal."""

@@ -55,9 +55,14 @@ def problem(wanted: tuple[int, ...]) -> str | None:
         return f"CUDA_VISIBLE_DEVICES={hidden!r} hides every GPU from this process"
     try:
         driver = load(DRIVER)
-    except OSError:
-        return f"no NVIDIA driver ({DRIVER} is not found)"
-    return _refusal(driver, max(wanted, default=0), hidden) or _missing()
+    except OSError as error:
+        if f"{DRIVER}: cannot open shared object file" in str(error):
+            return f"no NVIDIA driver ({DRIVER} is not found)"
+        return f"the NVIDIA driver can't be loaded: {error}"
+    try:
+        return _refusal(driver, max(wanted, default=0), hidden) or _missing()
+    except AttributeError as error:
+        return f"the NVIDIA driver is not whole: {error}"
 
 
 def load(name: str) -> Any:

@@ -77,7 +77,7 @@ def judge(
     Raises:
         GateError: the new network is significantly worse, or the version before it can't be measured.
     """
-    before = target if target.exists() else _highest(target.parent)
+    before = predecessor(target)
     if before is None:
         return Verdict("", None, recipe.metric, forced=False)
     name = f"{recipe.name}/{before.name}"
@@ -103,6 +103,8 @@ def judge(
     return verdict
 
 
-def _highest(model: Path) -> Path | None:
-    taken = versions(model)
-    return model / str(max(taken)) if taken else None
+def predecessor(target: Path) -> Path | None:
+    """The version that a package in the folder `target` would take over from: what it replaces, else the highest."""
+    taken = versions(target.parent)
+    highest = target.parent / str(max(taken)) if taken else None
+    return target if target.exists() else highest

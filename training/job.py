@@ -170,7 +170,7 @@ def _run_folder(job: Job) -> Path | None:
     recipe = job.recipe
     if job.runs is None:
         return None
-    return runs.folder(job.runs, recipe.name, recipe.variant, recipe.seed, changed(job.options))
+    return runs.folder(job.runs, recipe.name, recipe.variant, recipe.seed, changed(job.options, job.export_precision))
 
 
 def _record(job: Job, data: Data, predictions: Array, training: "Training", log: Log, made: "Made") -> None:
@@ -211,7 +211,7 @@ def _network(job: Job, data: Data, log: Log) -> _Trained:
         "seed": recipe.seed,
         "hyperparameters": {**recipe.hyperparameters, "epochs": fitted.epochs},
     }
-    if (asked := changed(job.options)) != {}:
+    if (asked := changed(job.options, job.export_precision)) != {}:
         origin["options"] = asked
     if job.options.device != CPU:  # of the CPU nothing is said: any gives the same package, or should
         origin["devices"] = [asdict(device) for device in fitted.devices]

@@ -117,6 +117,11 @@ class Recipe:
         return {name: getattr(self, name) for name in (*always, *changed)}
 
     @property
+    def unit(self) -> str:
+        """Of the outputs; empty for probabilities."""
+        return "thousand dollars" if self.task == "regression" else ""
+
+    @property
     def one_hot(self) -> bool:
         """Whether the loss takes a target as a row with a one in its class's column, and not as the class's number."""
         return self.loss in ("categorical_crossentropy", "squared_hinge")

@@ -17,6 +17,6 @@ What measures needs `[serve]` and ONNX Runtime alone, so that it runs on a machi
 - `variants.NAMES`, `variants.measure(name, model, inputs, device, rows, seconds) -> Outcome`: ways to run a session.
 - `crossover.crossover({rows: (cpu seconds, cuda seconds)}) -> Crossover`; `crossover.at_best({rows: seconds})`.
 
-`bench`, `estimate`, `tables` and `page` present it: `python -m benchmarks gpu` and docs/gpu.md. `python -m
+`bench`, `estimate`, `tables`, `worth` and `page` present it: `python -m benchmarks gpu` and docs/gpu.md. `python -m
 benchmarks.gpu` is the same where psutil and rich are all that there is besides `[serve]`.
 """

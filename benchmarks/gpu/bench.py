@@ -2,14 +2,15 @@
 
 import dataclasses
 import statistics
-import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
+
 from benchmarks.gpu import estimate, graphs, inprocess, through, variants
 from benchmarks.gpu.inputs import MODELS, Inputs, load
-from benchmarks.gpu.page import NAME, PAGE, write
+from benchmarks.gpu.page import NAME, PAGE, remark
 from benchmarks.gpu.tables import tables
 from benchmarks.machine import Others, pinned, usable_cores
 from benchmarks.scrape import parse
@@ -22,7 +23,7 @@ from serving.engine.session import Feed
 from serving.engine.session import Session as Graph
 from serving.telemetry.gpu import INFO
 
-__all__ = ["NAME", "PAGE", "draw", "run", "tables"]
+__all__ = ["NAME", "PAGE", "remark", "run", "tables"]
 
 BATCHES = tuple(2**power for power in range(13))
 """Rows: 1 to 4,096."""
@@ -73,6 +74,7 @@ def run(session: Session) -> dict[str, Any]:
     rounds = int(session.pick(2, 1))
     varied = [case for case in cases if case.name in _VARIED]
     settings: dict[str, Any] = {
+        "quick": session.quick,
         "gpu": gpu,
         "no_gpu": reason,
         "batches": list(_QUICK_BATCHES if session.quick else BATCHES),
@@ -101,11 +103,6 @@ def run(session: Session) -> dict[str, Any]:
     return {"settings": settings, "summary": summary, "rounds": raw}
 
 
-def draw(_record: dict[str, Any]) -> None:
-    """Write docs/gpu.md, from what was kept."""
-    write()
-
-
 def _gpu(session: Session) -> tuple[str | None, str]:
     """The GPU to measure, and if there is none, why."""
     wanted = session.devices or ("cpu", "cuda:0")
@@ -115,7 +112,8 @@ def _gpu(session: Session) -> tuple[str | None, str]:
     if not gpus:
         return None, "only the CPU was asked for"
     try:
-        inprocess.device(gpus[0])
+        if inprocess.device(gpus[0]).index is None:
+            raise ServerFailed(f"{gpus[0]} is the CPU here: expected cpu, or cpu,cuda:I")
     except (DeviceError, ValueError) as error:
         if session.devices:
             raise ServerFailed(str(error)) from error
@@ -172,7 +170,7 @@ def _inside(
     if (words := graphs.cuts(case.model).get("words")) is not None:
         graph["front"] = Graph(graphs.split(case.model, words).front, cpu)
     feeds = {rows: inprocess.batches(case.inputs.feed, rows) for rows in settings["batches"]}
-    others, used = Others(), time.process_time()
+    others, used = Others(), used_seconds()
     seconds: dict[str, dict[str, float]] = {name: {} for name in graph}
     for rows, some in feeds.items():
         runs = {
@@ -181,8 +179,8 @@ def _inside(
         }
         for name, taken in inprocess.interleaved(runs, settings["seconds"]).items():
             seconds[name][str(rows)] = statistics.median(taken)
-    raw.append({"graph": case.name, "other_cores": others.cores(time.process_time() - used)})
     together = every_core.measure(case.model, feeds, settings["seconds"])
+    raw.append({"graph": case.name, "other_cores": others.cores(used_seconds() - used)})
     found = {
         "graph": case.name,
         "seconds": seconds,
@@ -235,19 +233,28 @@ def _load(session: Session, number: int, load_: Load, running: dict[str, Server]
     clients = 1 if _is_small() else max(1, len(usable_cores()) // 2)
     found = []
     for name, server in running.items():
-        others = Others()
+        others, used = Others(), used_seconds()
         with pinned(session.cores.load if _is_small() else None):
             figures = through.measure(
                 *(server.address, load_.method, load_.messages, load_.in_flight, seconds, server.metrics_url),
                 clients=clients,
             )
-        cpu = (figures.cpu_us * 1e-6 * figures.per_second + figures.client_cores) * seconds
+        busy = others.cores(used_seconds() - used)
         what = {"model": load_.model, "instances": load_.instances, "in_flight": load_.in_flight, "server": name}
-        found.append({"round": number + 1, **what, **dataclasses.asdict(figures), "other_cores": others.cores(cpu)})
+        found.append({"round": number + 1, **what, **dataclasses.asdict(figures), "other_cores": busy})
         session.reporter.step(
             f"round {number + 1}, {load_.model}, {load_.instances} in each of {load_.in_flight}, {name}: "
             f"{figures.per_second * load_.instances:,.0f} rows/s"
         )
+    return found
+
+
+def used_seconds() -> float:
+    """CPU time so far of this process and of all that it started: workers, servers, clients that ended."""
+    this, found = psutil.Process(), 0.0
+    for one in (this, *this.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            found += sum(one.cpu_times()[:4])  # user and system, its own and its ended children's
     return found
 
 

@@ -1,4 +1,4 @@
-"""Proves that serving on a GPU is correct, verified and worth its price: `python -m gpu.check`."""
+"""Proves that serving on a GPU is correct and verified, and how fast beside the CPU: `python -m gpu.check`."""
 
 import sys
 

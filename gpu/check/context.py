@@ -15,9 +15,8 @@ class Context:
     models: Path
     out: Path
     """For logs, and the report."""
-    load_seconds: float = 3.0
+    load_seconds: float = 1.0
     soak_seconds: float = 600.0
-    with_benchmark: bool = False
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> Self:
@@ -28,7 +27,6 @@ class Context:
             options.out.resolve(),
             options.load_seconds,
             options.soak_seconds,
-            options.with_benchmark,
         )
 
     @property

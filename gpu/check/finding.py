@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 Cell = str | int | float
 
@@ -62,6 +62,8 @@ class Outcome:
     reasons: tuple[str, ...]
     """Why it failed, or was skipped."""
     seconds: float
+    began: str = ""
+    """In UTC."""
     figures: dict[str, Any] = field(default_factory=dict)
     tables: tuple[Table, ...] = ()
     unasked: tuple[str, ...] = ()
@@ -69,6 +71,12 @@ class Outcome:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, told: dict[str, Any]) -> Self:
+        """What `as_dict` gave."""
+        sequences = {name: tuple(told[name]) for name in ("reasons", "unasked")}
+        return cls(**{**told, **sequences, "tables": tuple(Table(**table) for table in told["tables"])})
 
 
 def text(value: Any) -> str:

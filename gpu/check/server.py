@@ -1,5 +1,6 @@
 """A real server as a real process, its log kept beside the report."""
 
+import ctypes
 import json
 import os
 import signal
@@ -37,6 +38,15 @@ def settings_free(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not name.startswith("TRIPTYCH_")}
 
 
+_PRCTL = ctypes.CDLL(None).prctl
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    """In the child: be told to stop when who started it is killed (prctl(2)); it would keep the GPU's memory."""
+    _PRCTL(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
 class Server:
     """`python -m serving serve` on ports of its own, or on the gRPC port given; killed, if need be, when left."""
 
@@ -51,6 +61,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
+                preexec_fn=_end_with_parent,
             )
         self.address = self.metrics_url = ""
 

@@ -1,10 +1,12 @@
 """A virtual environment for the check, made of a folder of wheels and of what is on the machine already."""
 
+import re
 import shutil
 import site
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,12 +18,16 @@ DEFAULT = CHECKOUT / ".venv-gpu"
 MODULES = ("grpc", "msgspec", "numpy", "onnx", "onnxruntime", "prometheus_client", "structlog", "tritonclient")
 """Without one of these nothing can be served."""
 
+FOR_BENCHMARK = ("psutil", "rich")
+"""What `python -m benchmarks.gpu` needs besides."""
+
 VERSION = ".".join(map(str, sys.version_info[:2]))
 """Of this Python, which wheels are for."""
 
 GATHER = (
     f"pip download --python-version {VERSION} --only-binary=:all: --constraint constraints.txt --dest wheels "
-    "'.[serve,cuda]' gathers them where there is internet (docs/gpu-check.md)"
+    "'.[serve,cuda]' gathers them where there is internet, and `psutil rich` at its end those of the benchmark "
+    "(docs/gpu-check.md)"
 )
 
 
@@ -29,8 +35,8 @@ class VenvError(Exception):
     """It can't be made; the message says why and what to do."""
 
 
-def requirements(device: str, wheels: Path) -> list[str]:
-    """What must be installed to check `device`, as `pyproject.toml` has it.
+def requirements(device: str, wheels: Path, benchmark: bool = False) -> list[str]:
+    """What must be installed to check `device`, and for the benchmark, as `pyproject.toml` has it.
 
     NVIDIA's libraries are among them only where the machine has none. A rehearsal takes either ONNX Runtime.
     """
@@ -40,7 +46,12 @@ def requirements(device: str, wheels: Path) -> list[str]:
         runtime = "gpu" if list(wheels.glob("onnxruntime_gpu-*.whl")) else "cpu"
     else:
         runtime = "cuda" if libraries.missing() else "gpu"
-    return [*project["dependencies"], *extras["serve"], *extras[runtime]]
+    return [
+        *project["dependencies"],
+        *extras["serve"],
+        *extras[runtime],
+        *(_bound(name, extras) for name in FOR_BENCHMARK if benchmark),
+    ]
 
 
 def make(folder: Path, wheels: Path, wanted: list[str]) -> Path:
@@ -77,9 +88,14 @@ def make(folder: Path, wheels: Path, wanted: list[str]) -> Path:
     return python
 
 
-def lacking() -> list[str]:
-    """Modules without which this Python can't run the check."""
-    return [name for name in MODULES if find_spec(name) is None]
+def lacking(modules: Iterable[str] | None = None) -> list[str]:
+    """Modules, by default those without which nothing can be checked, that this Python has not."""
+    return [name for name in modules or MODULES if find_spec(name) is None]
+
+
+def _bound(name: str, extras: dict[str, list[str]]) -> str:
+    """A package with the versions that an extra wants of it."""
+    return next(one for extra in extras.values() for one in extra if re.match(rf"{name}\b", one))
 
 
 def _refuse(wheels: Path, lacking: list[str]) -> None:

@@ -3,7 +3,6 @@
 import copy
 import json
 import math
-import statistics
 import subprocess
 import sys
 
@@ -13,11 +12,11 @@ import pytest
 from benchmarks import marks, results
 from benchmarks.__main__ import main as benchmarks_main
 from benchmarks.gpu import __main__ as alone
-from benchmarks.gpu import bench, estimate, graphs, inprocess, page, tables, variants
+from benchmarks.gpu import bench, estimate, graphs, inprocess, page, tables, worth
 from benchmarks.gpu.crossover import at_best, crossover
 from benchmarks.gpu.inputs import MODELS, load
 from benchmarks.gpu.tables import NOT_MEASURED
-from benchmarks.scaling.sizes import Assumptions
+from benchmarks.scaling import page as scaling_page
 from serving.engine import device as devices
 from serving.engine.session import Session
 
@@ -54,21 +53,6 @@ def with_gpu(record):
     load_ = {**found["summary"]["through"][0], "server": "cuda:0", "gpu_utilization": 0.25, "gpu_memory_bytes": 2**30}
     found["summary"]["through"].append(load_)
     return found
-
-
-class PlayedDriver:
-    """NVIDIA's, as far as locking pages goes; one function may refuse."""
-
-    def __init__(self, refused):
-        self.calls = []
-        self._refused = refused
-
-    def __getattr__(self, name):
-        def call(*_):
-            self.calls.append(name)
-            return int(name == self._refused)
-
-        return call
 
 
 class TestGraphs:
@@ -147,97 +131,6 @@ class TestCrossover:
         assert crossover({1: (2.0, 1.0), 8: (1.0, 2.0), 64: (2.0, 1.0)}).batch == 64
 
 
-class TestInProcess:
-    def test_runs_take_turns(self):
-        calls = []
-        runs = {name: lambda number, name=name: calls.append((name, number)) for name in "ab"}
-        taken = inprocess.interleaved(runs, 0.0, least=3)
-        warm = [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
-        assert calls == [*warm, ("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2), ("b", 2)]
-        assert [len(times) for times in taken.values()] == [3, 3]
-
-    def test_batches_differ_while_there_are_rows(self):
-        inputs = load(MODELS / "house_price/1")
-        small, large = inprocess.batches(inputs.feed, 2), inprocess.batches(inputs.feed, 512)
-        assert (len(small), len(large)) == (32, 1)
-        assert large[0]["features"].shape == (512, 13)
-        assert not np.array_equal(small[0]["features"], small[1]["features"], equal_nan=True)
-
-    def test_all_cores_run_every_size(self):
-        inputs = load(MODELS / "house_price/1")
-        feeds = {rows: inprocess.batches(inputs.feed, rows) for rows in (1, 16)}
-        with inprocess.all_cores(2) as every_core:
-            found = every_core.measure(inputs.model, feeds, 0.02)
-            assert list(found) == [1, 16]
-            assert 0 < found[1] < found[16]
-            assert set(every_core.measure(graphs.widened(inputs.model), {1: feeds[1]}, 0.02)) == {1}
-
-    def test_a_process_that_fails_is_told_of(self):
-        with inprocess.all_cores(1) as every_core, pytest.raises(RuntimeError, match="ended"):
-            every_core.measure(b"no graph", {1: []}, 0.01)
-
-
-class TestVariants:
-    @pytest.mark.parametrize(
-        ("name", "way", "tolerance"),
-        [
-            ("house_price/1", "bound buffers", 0.0),
-            ("house_price/1", "half precision", 1e-2),
-            ("sentiment/1", "cut at the words", 0.0),
-            ("sentiment/1", "cut at the matrix", 0.0),
-        ],
-    )
-    def test_a_way_computes_the_same(self, name, way, tolerance):
-        inputs = load(MODELS / name)
-        case = variants.Case(inputs, inputs.model, inprocess.device("cpu"), 16)
-        plain = inprocess.plain(on_cpu(inputs.model), case.feeds())
-        with variants.NAMES[way](case) as run:
-            for number in (0, 1):
-                for found, expected in zip(run(number), plain(number), strict=True):
-                    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
-
-    def test_runs_between_fixed_places_compute_the_same(self):
-        inputs = load(MODELS / "house_price/1")
-        case = variants.Case(inputs, inputs.model, inprocess.device("cpu"), 3)
-        plain = inprocess.plain(on_cpu(inputs.model), case.feeds())
-        run, memory = variants.host_bound(case)
-        for number in (0, 1):
-            [found], [expected] = run(number), plain(number)
-            np.testing.assert_array_equal(found, expected)
-            assert np.shares_memory(found, memory)
-
-    @pytest.mark.parametrize("refused", ["", "cuMemHostRegister_v2", "cuCtxPushCurrent_v2"])
-    def test_pages_are_locked_for_as_long_as_they_are_used_and_all_is_given_back(self, refused):
-        driver, memory = PlayedDriver(refused), np.empty(4096, np.uint8)
-        if refused:
-            with pytest.raises(variants.NotHereError, match="CUDA error 1"), variants.page_locked(driver, 0, memory):
-                pytest.fail("it was refused")
-        else:
-            with variants.page_locked(driver, 0, memory):
-                assert driver.calls[-1] == "cuMemHostRegister_v2"
-            assert driver.calls[-3:] == ["cuMemHostUnregister", "cuCtxPopCurrent_v2", "cuDevicePrimaryCtxRelease_v2"]
-        assert driver.calls[-1] == "cuDevicePrimaryCtxRelease_v2"
-        assert ("cuCtxPopCurrent_v2" in driver.calls) == (refused != "cuCtxPushCurrent_v2")
-
-    @pytest.mark.parametrize("way", ["CUDA graph", "TF32", "page-locked memory"])
-    def test_what_only_gpus_have_is_skipped_with_the_reason(self, way):
-        inputs = load(MODELS / "house_price/1")
-        outcome = variants.measure(way, inputs.model, inputs, inprocess.device("cpu"), 4, 0.01)
-        assert outcome.seconds is None
-        assert "GPUs" in outcome.skipped
-
-    def test_a_way_that_fails_says_so_and_harms_no_other(self):
-        inputs = load(MODELS / "house_price/1")
-        outcome = variants.measure("bound buffers", b"no graph", inputs, inprocess.device("cpu"), 4, 0.01)
-        assert outcome.skipped.startswith("failed: ")
-
-    def test_two_threads_beside_one(self):
-        inputs = load(MODELS / "house_price/1")
-        outcome = variants.measure(variants.TWO_THREADS, inputs.model, inputs, inprocess.device("cpu"), 64, 0.05)
-        assert outcome.skipped == ""
-        assert 0.3 < outcome.seconds / outcome.plain_seconds < 5
-
-
 class TestWithoutGpu:
     def test_what_measures_needs_nothing_of_what_presents(self):
         script = (
@@ -255,6 +148,8 @@ class TestWithoutGpu:
         assert "device cuda:0 can't be had" in capsys.readouterr().out.replace("\n", " ")
         assert alone.main(["--devices", "cpu,cuda:0,cuda:1"]) == 1
         assert "one GPU is measured at a time" in capsys.readouterr().err
+        assert benchmarks_main(["gpu", "--quick", "--devices", "cpu,auto"]) == 1
+        assert "auto is the CPU here" in capsys.readouterr().out.replace("\n", " ")
 
     def test_it_runs_only_by_name(self, capsys):
         with pytest.raises(SystemExit):
@@ -267,8 +162,16 @@ class TestWithoutGpu:
         assert "No GPU has been seen" in page.parts(record)["seen"]
         assert NOT_MEASURED in str(found["In process"].rows[-1])
         assert NOT_MEASURED in str(found["Through gRPC"].rows[-1])
-        assert all(row[1] == NOT_MEASURED for row in found["Where a GPU overtakes the CPU"].rows)
-        assert "rehearsal" in found["Ways to run a session"].note
+        overtakes = found["Where a GPU overtakes the CPU"]
+        assert all(name.startswith("estimate: ") for name in overtakes.columns[1:])
+        assert record["settings"]["no_gpu"] in overtakes.note
+        assert "ran there" not in found["What a GPU would have to do"].columns
+        assert "GPU MiB" not in found["Through gRPC"].columns
+        assert "Ways to run a session" not in found
+        ways = page.parts(record)["ways"]
+        assert "|" not in ways
+        assert "skipped: CUDA graph, TF32, page-locked memory" in ways
+        assert "failed" not in ways
         inside = {one["graph"]: one for one in record["summary"]["inside"]}
         assert set(inside) == {"house_price/1", "sentiment/1", "house_price/1, 512 units"}
         assert (
@@ -284,10 +187,16 @@ class TestWithoutGpu:
         rows = found["Where a GPU overtakes the CPU"].rows
         assert [row[1] for row in rows] == ["10 rows"] * len(rows)
         assert [row[1] for row in found["In process"].rows][2:4] == ["cuda:0", "cuda:0 ÷ one thread"]
-        assert all(str(row[2]).startswith("7 of ") for row in found["What a GPU would have to do"].rows)
+        anatomy = found["What a GPU would have to do"]
+        ran = anatomy.columns.index("ran there")
+        assert all(str(row[ran]).startswith("7 of ") for row in anatomy.rows)
         made = page.parts(with_gpu(record))
         assert "cuda:0 (NVIDIA Imaginary)" in made["source"]
         assert "measured on one NVIDIA Imaginary" in made["seen"]
+        assert made["ways"].startswith("| way |")
+        assert "does the work of" in made["how much"]
+        assert "shipped models and of" in made["how much"]
+        assert "measured." in made["how much"]
         [line] = [row for row in found["Through gRPC"].rows if row[1] == "cuda:0"]
         assert line[-2:] == ["25%", 1024.0]
 
@@ -304,15 +213,80 @@ class TestPage:
         one = results.load(bench.NAME)
         if one is None:
             pytest.skip("gpu has no results yet")
-        table = tables.overtakes(one)
-        estimated = {row[0]: row[-1] for row in table.rows}
-        wide = {name: gain for name, gain in estimated.items() if "units" in name}
-        shipped = [gain for name, gain in estimated.items() if name not in wide]
-        given = Assumptions()
-        assert max(shipped) < given.gpu_hour_usd / given.core_hour_usd / 2  # "a handful", "dozens"
+        gains = tables.gains(one)
+        wide = {name: gain for name, gain in gains.items() if "units" in name}
+        shipped = [gain for name, gain in gains.items() if name not in wide]
+        assert max(shipped) < worth.price()  # "fewer cores than its price buys"
         assert max(wide.values()) > max(shipped)  # "perhaps"
         cpu = {name["graph"]: name["seconds"]["cpu"] for name in one["summary"]["inside"]}
         assert cpu["house_price/1"]["256"] / 256 < 1e-6  # "less than a microsecond"
+        anatomy = {name["graph"]: name["anatomy"] for name in one["summary"]["inside"]}
+        for name in ("house_price/1", "house_price/2"):
+            assert 5e3 < anatomy[name]["flop_per_row"] < 5e4  # "some ten thousand operations"
+        kernels = [found["nodes"] for name, found in anatomy.items() if name not in wide]
+        assert f"have {min(kernels)} to {max(kernels)} kernels" in page.PAGE.read_text(encoding="utf-8")
+
+    def test_what_is_left_in_a_whole_request_is_what_the_page_of_scaling_says(self, record):
+        row = next(line for line in scaling_page.parts()["gpus"].splitlines() if line.startswith("| sentiment |"))
+        best = next(cell.strip() for cell in row.split("|") if "×" in cell)
+        assert f"{best} as many sentiment requests at best" in worth.how_much(record)
+
+    def test_the_example_is_the_sum_of_its_figures(self, record):
+        one = copy.deepcopy(next(one for one in record["summary"]["inside"] if one["graph"] == "sentiment/1"))
+        one["seconds"] = {"cpu": {"1": 60e-6, "256": 256 * 20e-6}, "front": {"1": 30e-6, "256": 256 * 15e-6}}
+        found = worth.worth(one)
+        assert (found.row_us, found.cores, found.stays) == pytest.approx((20.0, 2.0, 0.75))
+        assert found.pays_from * 5e-6 == pytest.approx(worth.price())
+        inside = [one if other["graph"] == one["graph"] else other for other in record["summary"]["inside"]]
+        told = worth.how_much({**record, "summary": {**record["summary"], "inside": inside}})
+        assert "100,000 reviews a second at 20.0 µs are 2.0 cores, of which 0.5 could go to a GPU" in told
+
+    @pytest.mark.parametrize(
+        ("quick", "cores", "said"), [(False, 0.2, []), (False, 0.5, ["0.50 cores"]), (True, 0.0, ["quick run"])]
+    )
+    def test_figures_that_are_not_to_be_trusted_say_so_in_bold_beside_the_date(self, record, quick, cores, said):
+        one = copy.deepcopy(record)
+        one["settings"]["quick"] = quick
+        one["rounds"] = [{**round_, "other_cores": cores} for round_ in one["rounds"]]
+        bold = page.parts(one)["source"].split("**")[1:-1]
+        assert len(bold) == len(said)
+        assert all(words in bold[0] for words in said)
+        assert bold == ([page.remark(one)] if said else [])
+
+    def test_a_quick_run_that_is_kept_is_marked(self, record):
+        assert record["settings"]["quick"]
+        assert "quick run" in page.remark(record)
+
+    def test_the_run_ends_with_saying_so(self, record, monkeypatch, capsys, tmp_path):
+        monkeypatch.setattr(bench, "run", lambda _: {part: record[part] for part in ("settings", "summary", "rounds")})
+        assert alone.main(["--out", str(tmp_path)]) == 0
+        assert page.remark(record) in " ".join(capsys.readouterr().err.split())
+        assert benchmarks_main(["gpu", "--quick"]) == 0
+        assert "quick run" in "".join(capsys.readouterr().out.splitlines(keepends=True)[-4:])
+
+    def test_what_this_process_and_its_own_use_is_nobody_elses(self):
+        script = "import sys, time\nwhile time.process_time() < 0.2: pass\nprint(flush=True)\nsys.stdin.read()"
+        before = bench.used_seconds()
+        with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            child.stdout.readline()
+            alive = bench.used_seconds() - before
+        ended = bench.used_seconds() - before
+        assert min(alive, ended) > 0.15  # the kernel counts in hundredths, rounded
+
+    def test_the_page_alone_has_headings_and_shows_some_of_the_sizes(self, record):
+        assert not any(line.startswith("#") for part in page.parts(record).values() for line in part.splitlines())
+        sizes = [str(2**power) for power in range(13)]
+        full = copy.deepcopy(record)
+        full["settings"]["batches"] = list(map(int, sizes))
+        for one in full["summary"]["inside"]:
+            one["seconds"]["cpu"] = {size: int(size) * 1e-6 for size in sizes}
+            one["all_cores"] = dict.fromkeys(sizes, 1e6)
+        assert tables.inside(full).columns[2:] == ("1", "4", "16", "64", "256", "1,024", "4,096")
+
+    def test_a_way_that_failed_in_rehearsal_is_told_of(self, record):
+        failed = copy.deepcopy(record)
+        next(one for one in failed["summary"]["ways"] if one["way"] == "two threads")["skipped"] = "failed: no"
+        assert "**failed**: two threads" in page.parts(failed)["ways"]
 
     def test_the_same_results_make_the_same_page(self, record, tmp_path):
         results.save({**record, "benchmark": "gpu"}, tmp_path)
@@ -333,17 +307,3 @@ class TestPage:
         assert set(estimate.WORDS) == set(vars(given))
         text = page.PAGE.read_text(encoding="utf-8")
         assert all(name in text for name in estimate.WORDS)
-
-
-def test_a_median_is_of_runs_of_so_many_rows():
-    inputs = load(MODELS / "house_price/1")
-    rows = []
-
-    def feed_of(count, first):
-        rows.append(count)
-        return inputs.feed(count, first)
-
-    taken = [inprocess.measure(inputs.model, feed_of, inprocess.device("cpu"), count, 0.02) for count in (1, 4096)]
-    assert set(rows) == {1, 4096}
-    assert 0 < taken[0] < taken[1] < 1
-    assert statistics.median(taken) > 0

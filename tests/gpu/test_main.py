@@ -2,16 +2,19 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from gpu.check import driver, libraries, venv
 from gpu.check.__main__ import main
 from gpu.check.driver import NoGpuError
+from gpu.check.options import parse
 from tests.serving.engine.played import played
 from tests.serving.packages import copy, edit
 
@@ -66,8 +69,18 @@ def test_a_python_that_lacks_packages_is_told_which(tmp_path, monkeypatch, capsy
     out = tmp_path / "out"
     assert main(["--prepared", "--device", "cpu", "--out", str(out)]) == 2
     said = capsys.readouterr().err
-    assert "has no nowhere, nothing: give a folder of wheels" in said
+    assert "has no nowhere, nothing: where there is internet, `make serve` makes an environment" in said
+    assert "give a folder of wheels" in said
     assert "pip download" in said
+    assert not out.exists()
+
+
+def test_a_python_that_lacks_what_the_benchmark_needs_is_told_so_at_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(venv, "FOR_BENCHMARK", ("nowhere",))
+    out = tmp_path / "out"
+    for asked in (["--only", "benchmark"], ["--with-benchmark"]):
+        assert main(["--prepared", "--device", "cpu", "--out", str(out), *asked]) == 2
+        assert "the benchmark needs nowhere, too" in capsys.readouterr().err
     assert not out.exists()
 
 
@@ -98,11 +111,52 @@ def test_what_a_driver_says_of_its_devices(played):
     assert "cuda=(13, 0)" in done.stdout
 
 
-def test_steps_and_devices_that_are_none_are_refused():
-    for arguments in (("--only", "sok"), ("--skip", "load,sok"), ("--device", "cuda:0,cuda:1")):
-        done = check(*arguments)
-        assert done.returncode == 2
-        assert "error:" in done.stderr
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--only", "sok"), "no step 'sok': there are environment, "),
+        (("--skip", "load,sok"), "no step 'sok'"),
+        (("--device", "cuda:0,cuda:1"), "argument --device: 'cuda:0,cuda:1': expected"),
+        (("--only", "load", "--skip", "load"), "NOTHING CHECKED: --only and --skip leave no step"),
+        (("--models", "/missing"), "--models /missing: there are no packages"),
+        (("--out", __file__), "not a folder"),
+        (("--soak-seconds", "-1"), "argument --soak-seconds: '-1': expected seconds, more than 0"),
+        (("--load-seconds", "nan"), "'nan': expected seconds"),
+        (("--load-seconds", "soon"), "'soon': expected seconds"),
+    ],
+)
+def test_what_can_not_be_done_is_refused_before_anything_begins(arguments, reason, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    usage, error = capsys.readouterr().err.splitlines()
+    assert usage.startswith("usage: python -m gpu.check [OPTION …]")
+    assert reason in error
+
+
+def test_the_benchmark_runs_only_when_it_is_asked_for():
+    for asked in (["--only", "benchmark"], ["--with-benchmark"], ["--only", "load", "--with-benchmark"]):
+        assert "benchmark" in parse(asked).steps
+    for other in ([], ["--with-benchmark", "--skip", "benchmark"]):
+        assert "benchmark" not in parse(other).steps
+
+
+def test_a_run_in_which_nothing_was_checked_is_no_pass(tmp_path):
+    done = check("--device", "cpu", "--only", "devices", "--out", tmp_path)
+    assert done.returncode == 2
+    assert "NOTHING CHECKED: 1 skipped" in done.stdout
+
+
+def test_steps_run_one_at_a_time_share_a_report(tmp_path):
+    told = {}
+    for step in ("placement", "environment"):
+        done = check("--device", "cpu", "--only", step, "--out", tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        told = json.loads((tmp_path / "report.json").read_text())
+        assert max(len(line) for line in done.stdout.splitlines() if line.startswith("    ")) <= 120
+    assert [step["name"] for step in told["steps"]] == ["environment", "placement"]
+    assert "it keeps what was found before of placement" in done.stdout
+    assert told["verdict"].endswith("passed: 2 passed")
 
 
 def test_a_rehearsal_runs_the_same_steps_and_claims_nothing(tmp_path):
@@ -110,7 +164,7 @@ def test_a_rehearsal_runs_the_same_steps_and_claims_nothing(tmp_path):
     steps = ("environment", "placement", "serving", "soak", "kill")
     done = check(
         *("--device", "cpu", "--models", tmp_path / "models", "--out", tmp_path / "out", "--soak-seconds", "0.5"),
-        *("--only", ",".join([*steps, "devices", "benchmark"])),
+        *("--only", ",".join([*steps, "devices"])),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("Rehearsal on the CPU: proves nothing about a GPU.")
@@ -118,7 +172,7 @@ def test_a_rehearsal_runs_the_same_steps_and_claims_nothing(tmp_path):
     assert told["rehearsal"] is True
     assert told["verdict"].startswith("Rehearsal on the CPU: proves nothing about a GPU. passed")
     verdicts = {step["name"]: step["verdict"] for step in told["steps"]}
-    assert verdicts == dict.fromkeys(steps, "passed") | {"devices": "skipped", "benchmark": "skipped"}
+    assert verdicts == dict.fromkeys(steps, "passed") | {"devices": "skipped"}
     figures = {step["name"]: step["figures"] for step in told["steps"]}
     assert figures["soak"]["requests"] > 0
     assert figures["kill"]["accepted calls lost"] == 0
@@ -138,3 +192,30 @@ def test_a_package_that_is_wrong_fails_it(tmp_path):
     [step] = json.loads((tmp_path / "out/report.json").read_text())["steps"]
     assert "python -m serving check ended with 1" in step["reasons"][0]
     assert "of its tolerance from its golden outputs" in step["reasons"][1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_its_servers_end_with_it_however_it_ends(tmp_path, number):
+    copy(tmp_path / "models")
+    log = tmp_path / "out" / "soak.log"
+    command = [sys.executable, "-m", "gpu.check", "--device", "cpu", "--only", "soak", "--soak-seconds", "100"]
+    with subprocess.Popen(
+        [*command, "--models", tmp_path / "models", "--out", tmp_path / "out"], cwd=ROOT, stdout=subprocess.DEVNULL
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (log.exists() and '"event": "serving"' in log.read_text()):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        servers = psutil.Process(process.pid).children()
+        assert servers
+        process.send_signal(number)
+        assert process.wait(60) in (128 + number, -number)
+    _, alive = psutil.wait_procs(servers, 30)
+    assert not alive
+
+
+def test_a_place_that_can_not_be_written_to_is_no_failed_step(tmp_path):
+    done = check("--device", "cpu", "--only", "environment", "--out", "/proc/nowhere")
+    assert done.returncode == 2
+    assert done.stderr == "gpu-check: --out /proc/nowhere: No such file or directory\n"

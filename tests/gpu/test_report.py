@@ -6,7 +6,9 @@ from gpu.check import report
 from gpu.check.finding import Outcome, Table, text
 
 TABLE = Table(("model", "rows/s"), [("topic|2", 1234567.0), ("x", 0.5)], "A note.")
-PASSED = Outcome("load", "speed", "passed", (), 1.25, {"clients": 3, "GPU": True}, (TABLE,), ("that it is fast",))
+PASSED = Outcome(
+    "load", "speed", "passed", (), 1.25, "2026-11-21", {"clients": 3, "GPU": True}, (TABLE,), ("that it is fast",)
+)
 FAILED = Outcome("soak", "memory", "failed", ("it grew", "more\nlines"), 600.0)
 SKIPPED = Outcome("devices", "sharing", "skipped", ("there is one GPU",), 0.0)
 
@@ -14,6 +16,7 @@ SKIPPED = Outcome("devices", "sharing", "skipped", ("there is one GPU",), 0.0)
 def test_a_verdict_names_what_failed_and_what_a_rehearsal_is_worth():
     assert report.verdict([PASSED, SKIPPED], rehearsal=False) == "passed: 1 passed, 1 skipped"
     assert report.verdict([PASSED, FAILED], rehearsal=False) == "FAILED: 1 passed, 1 failed"
+    assert report.verdict([SKIPPED], rehearsal=False) == "NOTHING CHECKED: 1 skipped"
     assert report.verdict([PASSED], rehearsal=True).startswith("Rehearsal on the CPU: proves nothing about a GPU.")
 
 
@@ -23,7 +26,7 @@ def test_a_page_has_every_step_with_its_figures_and_reasons(tmp_path):
     assert page.startswith(
         "# Check of serving on a GPU\n\n**FAILED: 1 passed, 1 failed, 1 skipped**\n\n- device: cuda\n"
     )
-    assert "| load | speed | passed | 1.2 |" in page
+    assert "| load | speed | passed | 2026-11-21 | 1.2 |" in page
     assert "## soak: failed\n\n- **failed**: it grew" in page
     assert "- **skipped**: there is one GPU" in page
     assert "- clients: 3\n- GPU: yes" in page
@@ -34,6 +37,35 @@ def test_a_page_has_every_step_with_its_figures_and_reasons(tmp_path):
     assert [step["verdict"] for step in told["steps"]] == ["passed", "failed", "skipped"]
     assert told["steps"][0]["tables"][0]["rows"][1] == ["x", 0.5]
     assert told["rehearsal"] is False
+
+
+def test_a_report_is_continued_by_runs_of_the_same_things_only(tmp_path):
+    about = {"commit": "abc", "device": "cuda", "models": "/models", "date": "today"}
+    assert report.earlier(tmp_path, about) == []
+    report.write(tmp_path, [PASSED, FAILED], about, rehearsal=False)
+    before = report.earlier(tmp_path, about | {"date": "tomorrow"})
+    assert [one.as_dict() | {"tables": ()} for one in before] == [
+        one.as_dict() | {"tables": ()} for one in (PASSED, FAILED)
+    ]
+    assert report.aligned(before[0].tables[0]) == report.aligned(TABLE)
+    again = Outcome("load", "speed", "failed", ("slow",), 2.0)
+    assert report.merged(before, [SKIPPED, again]) == [again, before[1], SKIPPED]
+    for other in report.SAME:
+        assert report.earlier(tmp_path, about | {other: "another"}) == []
+    (tmp_path / "report.json").write_text("[]")
+    assert report.earlier(tmp_path, about) == []
+
+
+def test_a_terminal_is_not_as_wide_as_a_table():
+    table = Table(("package", "nodes", "which", "where"), [("topic", 3, " ".join(["MatMul"] * 30), "cpu")])
+    lines = report.aligned(table)
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= report.WIDTH - len(report.INDENT)
+    assert " ".join(lines).count("MatMul") == 30
+    assert lines[1].endswith("cpu")
+    figure = report.figure("versions", ["onnxruntime-gpu 1.31.1"] * 10)
+    assert max(map(len, figure.splitlines())) <= report.WIDTH
+    assert " ".join(figure.split()).count("onnxruntime-gpu 1.31.1") == 10
 
 
 def test_a_terminal_gets_columns():

@@ -79,6 +79,11 @@ def test_cuda_libraries_are_wanted_as_wheels_only_where_there_are_none(tmp_path,
     assert any(one.startswith("onnxruntime-gpu>=") for one in venv.requirements("cpu", tmp_path))
 
 
+def test_the_benchmark_needs_two_packages_more(tmp_path):
+    plain, more = (venv.requirements("cpu", tmp_path, benchmark) for benchmark in (False, True))
+    assert [one.partition(">=")[0] for one in more[len(plain) :]] == list(venv.FOR_BENCHMARK)
+
+
 def test_libraries_of_wheels_are_found_wherever_the_wheels_are(tmp_path):
     folder = tmp_path / "nvidia/cu13/lib"
     folder.mkdir(parents=True)

@@ -1,5 +1,6 @@
 """The command line, as people run it: real processes, small data."""
 
+import dataclasses
 import json
 import os
 import re
@@ -132,6 +133,8 @@ def test_export_of_a_saved_network_gives_the_same_graph(tiny: Tiny, fitted: tupl
     assert sorted(path.name for path in (folder / "networks").iterdir()) == sorted(f"{name}.keras" for name in NAMES)
     done = tiny.run("export", "topic", folder / "networks" / "topic.keras", "--out", tmp_path, "--version", 5)
     assert done.returncode == 0, done.stderr
+    assert "peak memory" in done.stdout
+    assert not [heading for heading in ("device", "epoch", "samples/s", "training ┃") if heading in done.stdout]
     assert (tmp_path / "topic/5" / MODEL).read_bytes() == (folder / "models/topic/1" / MODEL).read_bytes()
     manifest = parse((tmp_path / "topic/5" / MANIFEST).read_bytes())
     assert "network_sha256" in manifest.provenance
@@ -148,6 +151,15 @@ def test_export_in_float16(tiny: Tiny, fitted: tuple[Path, str], tmp_path: Path)
     assert 0 < abs(made.test["mae"] - manifest.metrics["float32_test_mae"]) < 0.01
     before = parse((fitted[0] / "models" / "house_price" / "1" / MANIFEST).read_bytes())
     assert manifest.files[MODEL].bytes < before.files[MODEL].bytes
+
+
+def test_a_fit_in_float16_leaves_the_record_of_another_alone(tiny: Tiny, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(tiny.recipes["house_price"], epochs=1, folds=0, validation_samples=10)
+    asked = Job(recipe, data=tiny.data, out=tmp_path / "models", runs=tmp_path / "runs", export_precision="float16")
+    made = run(asked)
+    assert made is not None
+    assert made.run == tmp_path / "runs" / "house_price" / "book-seed0-export-precision-float16"
+    assert runs.read(made.run).provenance["options"] == {"export_precision": "float16"}
 
 
 @pytest.mark.parametrize("command", [["fit", "topic"], ["export", "topic", "topic.keras"]], ids=lambda given: given[0])

@@ -136,14 +136,15 @@ def _chosen(options: argparse.Namespace, name: str, seed: int | None) -> Recipe:
 
 
 def _show(outcomes: list[Outcome]) -> None:
-    """The table at the end."""
-    table = Table(
+    """The table at the end, without the columns in which no row has anything."""
+    columns = (
         *("package", "recipe", "test metric", "book", "against", "model.onnx"),
         *("device", "epoch", "samples/s", "training", "total", "peak memory"),
     )
+    rows = []
     for outcome in outcomes:
         same = {None: "", True: ", same bytes as before", False: ", other bytes than before"}[outcome.same_as_before]
-        table.add_row(
+        row = (
             str(outcome.package),
             outcome.recipe.variant,
             f"{_metric(outcome.recipe)} {outcome.test[outcome.recipe.metric]:.4f}",
@@ -156,6 +157,11 @@ def _show(outcomes: list[Outcome]) -> None:
             f"{outcome.wall_seconds:.1f} s",
             f"{outcome.peak_memory_bytes / 2**30:.2f} GiB",
         )
+        rows.append(row)
+    kept = [place for place in range(len(columns)) if any(row[place] not in ("", NONE) for row in rows)]
+    table = Table(*(columns[place] for place in kept))
+    for row in rows:
+        table.add_row(*(row[place] for place in kept))
     show(table)
 
 

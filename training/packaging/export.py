@@ -79,7 +79,9 @@ def graph_of(
     held = hold(f"{recipe.name}, test set", halved, expected, lambda: test_feeds(recipe, data), recipe.task)
     answers = held.answers[recipe.output]
     metrics = metrics_of(held, score(recipe, predictions, data.y_test))
-    return Graph(halved.SerializeToString(deterministic=True), answers, precision, metrics, told(held))
+    return Graph(
+        halved.SerializeToString(deterministic=True), answers, precision, metrics, told(held, unit=recipe.unit)
+    )
 
 
 def export(recipe: Recipe, data: Data, network: Network, graph: Graph, version: int, training: Training) -> Exported:

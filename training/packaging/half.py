@@ -37,41 +37,87 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
     """`model` with its products in float16, of the same inputs and outputs. The same graph, the same bytes.
 
     Args:
-        model: a package's graph, every node with a name of its own; it is left as it was.
+        model: a package's graph; it is left as it was.
 
     Raises:
-        ExportError: nothing in it gains, it holds a number that float16 has not, or a loop.
+        ExportError: nothing in it gains, it has float16 already, it holds a number that float16 has not, or a loop, or
+            it keeps weights elsewhere or sparse.
     """
     name = model.graph.name
+    if has_half(model):
+        raise ExportError(f"{name} is float16 already, wholly or in part: expected float32")
+    if any(tensor.data_location == TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise ExportError(f"{name} keeps its weights in another file: expected a graph that holds them itself")
+    if model.graph.sparse_initializer:
+        raise ExportError(f"{name} keeps weights as sparse tensors: expected dense ones")
+    model = _named(model)
     if looped := sorted({node.op_type for node in model.graph.node if any(_graphs(node))}):
-        raise ExportError(f"{name}: {', '.join(looped)} can't be made float16: expected layers that need no loop")
+        raise ExportError(
+            f"{name}: {', '.join(looped)} can't be made float16: expected layers that need no loop or branch"
+        )
     chosen = _chosen(model)
     if not chosen:
-        raise ExportError(f"{name}: nothing in it multiplies with weights, so float16 gains nothing")
+        raise ExportError(f"{name}: nothing in it multiplies with weights in float32, so float16 gains nothing")
     apart = _apart(model, chosen)
     _check_range(apart, chosen)
     kept = [node.name for node in apart.graph.node if node.name not in chosen]
-    converted: onnx.ModelProto = convert_float_to_float16(
-        apart, keep_io_types=True, op_block_list=[], node_block_list=kept, max_finite_val=LARGEST
-    )
     known = {node.name for node in model.graph.node}
-    _straighten(converted.graph, known)
-    converted.graph.ClearField("value_info")
     try:
+        converted: onnx.ModelProto = convert_float_to_float16(
+            apart, keep_io_types=True, op_block_list=[], node_block_list=kept, max_finite_val=LARGEST
+        )
+        _straighten(converted.graph, known)
+        converted.graph.ClearField("value_info")
         checker.check_model(converted, full_check=True)
-    except (checker.ValidationError, shape_inference.InferenceError) as error:
+    except Exception as error:  # of a graph that is odd the converter says anything
         raise ExportError(f"{name}: can't be made float16: {one_line(error)}") from error
     return converted
+
+
+def has_half(model: onnx.ModelProto) -> bool:
+    """Whether anything in `model` is float16."""
+    graph = model.graph
+    types = {tensor.data_type for tensor in graph.initializer}
+    types |= {value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)}
+    for each in (attribute for node in graph.node for attribute in node.attribute):
+        types |= {each.t.data_type} | ({each.i} if each.name in ("to", "dtype") else set())
+    return TensorProto.FLOAT16 in types
+
+
+def _named(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model`, or a copy of it in which every node has a name of its own."""
+    if len({node.name for node in model.graph.node}) == len(model.graph.node):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for place, node in enumerate(copy.graph.node):
+        node.name = f"{node.op_type}_{place}"
+    return copy
 
 
 def _chosen(model: onnx.ModelProto) -> set[str]:
     """The names of the nodes that are to compute in float16."""
     nodes = list(model.graph.node)
     tables = {tensor.name for tensor in model.graph.initializer if _is_float(tensor) and len(tensor.dims) > 1}
+    inferred = shape_inference.infer_shapes(model).graph
+    values = (*inferred.input, *inferred.output, *inferred.value_info)
+    types = {tensor.name: tensor.data_type for tensor in inferred.initializer}
+    types |= {value.name: value.type.tensor_type.elem_type for value in values}
+    # Left alone: other types of number, and other people's operators, of which nothing says what they take.
+    foreign = {
+        node.name
+        for node in nodes
+        if node.domain or TensorProto.DOUBLE in {types.get(tensor) for tensor in (*node.input, *node.output)}
+    }
     products = {
         node.name
         for node in nodes
-        if node.op_type in PRODUCTS or (node.op_type == "Gather" and node.input[0] in tables)
+        if (
+            node.op_type in PRODUCTS
+            and node.name not in foreign
+            and types.get(node.output[0], TensorProto.FLOAT) == TensorProto.FLOAT
+        )
+        or (node.op_type == "Gather" and node.input[0] in tables)
     }
     maker = {output: node.name for node in nodes for output in node.output}
     sources = {node.name: {maker[tensor] for tensor in node.input if tensor in maker} for node in nodes}
@@ -92,7 +138,7 @@ def _chosen(model: onnx.ModelProto) -> set[str]:
         node.name
         for node in nodes
         if (node.name in products and (node.name in ahead or node.name not in behind))
-        or (node.name in ahead & behind and node.name not in products and node.op_type not in sensitive)
+        or (node.name in ahead & behind and node.name not in products | foreign and node.op_type not in sensitive)
     }
     for node in reversed(nodes):
         adds = any(attribute.name == "reduction" and attribute.s != b"none" for attribute in node.attribute)
@@ -107,13 +153,18 @@ def _apart(model: onnx.ModelProto, chosen: set[str]) -> onnx.ModelProto:
     copy.CopyFrom(model)
     numbers = {tensor.name: tensor for tensor in copy.graph.initializer if _is_float(tensor)}
     others = {tensor for node in copy.graph.node if node.name not in chosen for tensor in node.input}
+    taken = {tensor for node in copy.graph.node for tensor in (*node.input, *node.output)}
+    names: dict[str, str] = {}
     for node in copy.graph.node:
         for place, tensor in enumerate(node.input):
             if node.name in chosen and tensor in numbers and tensor in others:
-                node.input[place] = name = f"{tensor}_half"
-                if name not in {other.name for other in copy.graph.initializer}:
+                if tensor not in names:
+                    names[tensor] = f"{tensor}_half"
+                    while names[tensor] in taken:
+                        names[tensor] += "_"
                     copy.graph.initializer.add().CopyFrom(numbers[tensor])
-                    copy.graph.initializer[-1].name = name
+                    copy.graph.initializer[-1].name = names[tensor]
+                node.input[place] = names[tensor]
     return copy
 
 
@@ -126,7 +177,12 @@ def _check_range(model: onnx.ModelProto, chosen: set[str]) -> None:
                 (f"{node.name}.{each.name}", each.t) for each in node.attribute if each.type == AttributeProto.TENSOR
             ]
             for name, tensor in [*((name, numbers[name]) for name in node.input if name in numbers), *own]:
-                if _is_float(tensor) and (largest := np.abs(numpy_helper.to_array(tensor)).max(initial=0)) > LARGEST:
+                if not _is_float(tensor):
+                    continue
+                largest = np.abs(numpy_helper.to_array(tensor)).max(initial=0)
+                if not np.isfinite(largest):
+                    raise ExportError(f"{model.graph.name}: {name} holds {largest:g}: expected finite numbers")
+                if largest > LARGEST:
                     raise ExportError(
                         f"{model.graph.name}: {name} holds {largest:g}, and float16 ends at {LARGEST:,.0f}: expected "
                         "smaller weights, or float32"

@@ -13,7 +13,7 @@ import onnx
 
 from serving.package.manifest import Task, Tolerance
 from training.data import Array
-from training.errors import ExportError
+from training.errors import ExportError, one_line
 from training.evaluate import PROVIDER, Feeds, check_parity, open_session, run
 from training.packaging.rounding import rounded
 
@@ -64,11 +64,14 @@ def hold(
         source: whose outputs `expected` are, for errors.
 
     Raises:
-        ExportError: it is further somewhere; names the output and the worst row.
+        ExportError: it is further somewhere; names the output and the worst row. Or it can't be run.
     """
     differences, changes, answers = [], [], {}
     for way, graph in (("with every result rounded to float16", rounded(model)), ("on the CPU", model)):
-        answers = run(open_session(graph.SerializeToString()), feeds())
+        try:
+            answers = run(open_session(graph.SerializeToString()), feeds())
+        except Exception as error:  # ONNX Runtime's own have no common ancestor
+            raise ExportError(f"{what}: can't be run in float16: {one_line(error)}") from error
         try:
             check_parity(f"{what}, float16 {way}", expected, answers, parity, source)
         except ExportError as error:
@@ -92,10 +95,10 @@ def metrics_of(held: Held, float32: dict[str, float]) -> dict[str, float | int]:
     }
 
 
-def told(held: Held, source: str = "Keras") -> str:
-    """What people are told of it."""
+def told(held: Held, source: str = "Keras", unit: str = "") -> str:
+    """What people are told of it; `unit` is that of the outputs, where they have one."""
     changed = "" if held.changed is None else f", {held.changed:,} of {held.rows:,} decisions changed"
-    return f"float16: at most {held.difference:.2g} from {source}{changed}"
+    return f"float16: at most {held.difference:.2g}{unit and f' {unit}'} from {source}{changed}"
 
 
 def _decision(outputs: Array) -> Array:

@@ -1,23 +1,17 @@
 """The benchmark of CPU beside GPU, for whoever has the time."""
 
-import importlib.util
 import subprocess
 import sys
 
 from gpu.check.context import Context
-from gpu.check.finding import Finding, StepSkipped
+from gpu.check.finding import Finding
 from gpu.check.venv import CHECKOUT
 
 SECONDS = 7200.0
-NEEDS = ("psutil", "rich")
 
 
 def run(context: Context, found: Finding) -> None:
     """Run `python -m benchmarks.gpu`, which needs no more than that, and keep what it prints."""
-    if not context.with_benchmark:
-        raise StepSkipped("not asked for: --with-benchmark")
-    if lacking := [name for name in NEEDS if importlib.util.find_spec(name) is None]:
-        raise StepSkipped(f"it needs {', '.join(lacking)}, which the extra [dev] brings")
     devices = "cpu" if context.rehearsal else f"cpu,cuda:{context.index}"
     command = [sys.executable, "-m", "benchmarks.gpu", "--devices", devices, "--out", str(context.out)]
     command += ["--quick"] if context.rehearsal else []

@@ -18,8 +18,7 @@ def run(context: Context, found: Finding) -> None:
     """Tell, and fail where driver and ONNX Runtime do not go together."""
     found.figures["processor"] = _processor()
     found.figures["versions"] = {name: version for name in _PACKAGES if (version := _version(name))}
-    found.figures["onnxruntime"] = f"{ort.__version__}, {ort.get_build_info()}"
-    found.figures["built for CUDA"] = str(getattr(ort, "cuda_version", "")) or "no"
+    found.figures["onnxruntime"] = f"{ort.__version__}, built for CUDA {getattr(ort, 'cuda_version', '') or '–'}"
     if not found.on_cuda("a driver, a device, and CUDA libraries"):
         return
     seen = driver.look(context.index)

@@ -59,6 +59,7 @@ def run(context: Context, found: Finding) -> None:
             shares.append([name, ceiling, batch, best, best / ceiling])
     note = f"Medians of {ROUNDS} rounds, by turns, {clients} client process(es); every model at its newest version."
     columns = ("model", "in flight", "rows each", "rows/s", "CPU's", "×", "p50 ms", "CPU's", "p99 ms", "CPU's", "GPU")
+    found.figures["seconds of each measurement"] = context.load_seconds
     found.tables.append(Table(columns, rows, note))
     reached = ("model", "rows/s in process", "at batch", "rows/s through gRPC", "share")
     found.tables.append(Table(reached, shares, "The ceiling is one session on the device, without a server around it."))

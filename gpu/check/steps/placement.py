@@ -22,10 +22,10 @@ def run(context: Context, found: Finding) -> None:
         name = f"{package.manifest.name} {package.manifest.version}"
         if strict:
             judge(found, name, placed, here.provider)
-        excused = placed.excuses(here.provider)
-        told = "; ".join(f"{why or 'NO REASON'}: {_counted(ops)}" for why, ops in sorted(excused.items()))
-        rows.append((name, placed.count(here.provider), _counted(placed.nodes.get(here.provider, Counter())), told))
-    found.tables.append(Table(("package", f"nodes on {here.name}", "which", "elsewhere, and why"), rows))
+        rows.append(_line(name, here.name, placed.nodes.get(here.provider, Counter())))
+        excused = sorted(placed.excuses(here.provider).items())
+        rows += [_line(name, f"elsewhere: {why or 'NO REASON'}", operators) for why, operators in excused]
+    found.tables.append(Table(("package", "where, and why", "nodes", "which"), rows))
 
 
 def judge(found: Finding, name: str, placed: Placement, provider: str) -> None:
@@ -35,5 +35,9 @@ def judge(found: Finding, name: str, placed: Placement, provider: str) -> None:
     found.expect(not without, f"{name}: not on {provider}, without a reason: {_counted(without)}")
 
 
+def _line(name: str, where: str, operators: "Counter[str]") -> tuple[str, str, int, str]:
+    return name, where, operators.total(), _counted(operators)
+
+
 def _counted(ops: "Counter[str]") -> str:
-    return ", ".join(f"{op} {count}" if count > 1 else op for op, count in sorted(ops.items()))
+    return ", ".join(f"{op}×{count}" if count > 1 else op for op, count in sorted(ops.items()))

@@ -57,13 +57,14 @@ def run(context: Context, found: Finding) -> None:
         Traffic(server.wait_ready().address, asked, allowed) as traffic,
     ):
         end = time.monotonic() + context.soak_seconds
-        while time.monotonic() < end:
+        while not resident or time.monotonic() < end:
             # Everything on a device counts, whoever has it: nobody else should be on it while this runs.
             gpu += [value for labels, value in server.values(USED) if labels["gpu"] == str(context.index)]
             resident.append(server.resident_bytes())
             time.sleep(min(context.soak_seconds / SAMPLES, 5.0))
         traffic.stop()
         found.expect(server.process.poll() is None, f"the server ended: {server.last_words()}")
+    found.figures["seconds"] = context.soak_seconds
     found.figures["requests"] = traffic.answered
     found.figures["rows"] = traffic.rows
     found.figures["shapes"] = len({(each.model, each.version, each.rows) for each in asked})

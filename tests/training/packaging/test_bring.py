@@ -130,6 +130,14 @@ def test_large_rows_make_few_golden_examples(tmp_path: Path, monkeypatch: pytest
     assert len(parse((made.folder / MANIFEST).read_bytes()).golden.inputs["x"]) == 1
 
 
+def test_a_network_of_float16_is_not_made_so_again(tmp_path: Path) -> None:
+    mixed = sequential(keras.layers.Dense(4, dtype="mixed_float16"), keras.layers.Dense(2, dtype="float32"))
+    own = dataclasses.replace(order(tmp_path, mixed, {"x": np.eye(3)}), export_precision="float16")
+    with pytest.raises(ExportError, match=r"^own is float16 already, wholly or in part: expected float32$"):
+        package(own)
+    assert not own.out.exists()
+
+
 @pytest.mark.parametrize("kind", ["bool", "uint8", "int64", "float16", "float64"])
 def test_other_types_are_verified_by_a_server_too(tmp_path: Path, kind: str) -> None:
     keras.utils.set_random_seed(0)

@@ -180,6 +180,56 @@ def test_a_graph_that_gains_nothing_is_refused() -> None:
         half(model)
 
 
+def test_what_is_float16_already_is_refused() -> None:
+    with pytest.raises(ExportError, match="own is float16 already"):
+        half(half(two_layers()))
+
+
+def test_a_name_that_is_taken_stays_another_s() -> None:
+    model = two_layers()
+    for name, value in (("one", [1]), ("one_half", [5, 6, 7, 8])):
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(value), name))
+    model.graph.node[0].output[0] = "before"
+    model.graph.node.insert(1, node("Mul", ["before", "one"], ["scaled"], name="scaled_too"))
+    model.graph.node[3].output[0] = "sum_before"
+    model.graph.node.insert(4, node("Mul", ["sum_before", "one"], ["sum_one"], name="sum_one"))
+    model.graph.node.insert(5, node("Add", ["sum_one", "one_half"], ["sum"], name="sum_half"))
+    rows = np.float32([[7e6, -1e6, 123_456]])
+    expected = answers(model, {"x": rows})
+    assert hold("own", half(model), expected, lambda: [{"x": rows}], "regression").difference < 0.05
+
+
+def test_weights_elsewhere_are_refused() -> None:
+    model = two_layers()
+    model.graph.initializer[1].data_location = TensorProto.EXTERNAL
+    with pytest.raises(ExportError, match="own keeps its weights in another file"):
+        half(model)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_weight_that_is_no_number_is_named(value: float) -> None:
+    with pytest.raises(ExportError, match=f"own: first holds {value}: expected finite numbers"):
+        half(two_layers(first=np.full((3, 4), value, np.float32)))
+
+
+def test_float64_is_left_alone() -> None:
+    model = two_layers()
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.DOUBLE
+    with pytest.raises(ExportError, match="own: nothing in it multiplies with weights in float32"):
+        half(model)
+
+
+def test_nodes_need_no_names() -> None:
+    model = two_layers()
+    for each in model.graph.node:
+        each.name = ""
+    rows = np.float32([[7e6, -1e6, 123_456]])
+    np.testing.assert_array_equal(answers(half(model), {"x": rows})["y"], answers(half(two_layers()), {"x": rows})["y"])
+
+
 def test_a_loop_is_refused() -> None:
     model = two_layers()
     body = helper.make_graph(

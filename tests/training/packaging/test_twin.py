@@ -7,17 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from serving.client import House, PredictionClient
-from serving.package.manifest import MANIFEST, MODEL, digest, golden_array, parse
+from serving.package.manifest import MANIFEST, MODEL, digest, dump, golden_array, parse
 from tests.end_to_end.server import ServerProcess
+from training.__main__ import main
 from training.errors import ExportError, TrainingError
 from training.evaluate import open_session
 from training.packaging import twin as module
-from training.packaging.package import write
-from training.packaging.twin import twin
+from training.packaging.package import digest_of, write
+from training.packaging.twin import judged, twin
 from training.publishing import publish
 
 from ..conftest import REPOSITORY
@@ -66,7 +68,7 @@ def test_the_command_needs_no_keras_and_a_server_serves_what_it_writes(tmp_path:
         cwd=REPOSITORY, env={"PATH": ""}, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    assert "float16: at most 0.0084 from Keras on the golden examples" in done.stdout
+    assert "float16: at most 0.0084 thousand dollars from Keras on the golden examples" in done.stdout
     package = tmp_path / "house_price" / "3"
     assert json.loads((package / MANIFEST).read_bytes())["version"] == 3
     manifest = parse((package / MANIFEST).read_bytes())
@@ -91,6 +93,55 @@ def test_a_package_that_is_none_or_damaged_is_refused(tmp_path: Path) -> None:
         file.write(b"more")
     with pytest.raises(TrainingError, match="is damaged: its SHA-256"):
         twin(tmp_path / "1", None)
+
+
+def test_what_is_float16_is_not_made_so_again(tmp_path: Path) -> None:
+    write(tmp_path / "topic" / "1", twin(SHIPPED / "topic" / "1", None).files, replace=False)
+    with pytest.raises(TrainingError, match=f"^{tmp_path}/topic/1 is float16 already"):
+        twin(tmp_path / "topic" / "1", None)
+
+
+def test_more_files_than_the_graph_are_refused(tmp_path: Path) -> None:
+    manifest = parse((SHIPPED / "house_price" / "1" / MANIFEST).read_bytes())
+    files = {**manifest.files, "weights": digest_of(b"w")}
+    model = (SHIPPED / "house_price" / "1" / MODEL).read_bytes()
+    more = msgspec.structs.replace(manifest, files=files)
+    write(tmp_path / "1", {MODEL: model, "weights": b"w", MANIFEST: dump(more)}, replace=False)
+    with pytest.raises(TrainingError, match="has more files, weights: expected"):
+        twin(tmp_path / "1", None)
+
+
+def test_the_gate_lets_no_worse_twin_take_over(
+    real_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TRIPTYCH_DATA", raising=False)
+    there = tmp_path / "topic"
+    for version in ("1", "2"):
+        shutil.copytree(SHIPPED / "topic" / version, there / version)
+    given = ["half", str(there / "1"), "--out", str(tmp_path)]
+    assert main(given) == 1
+    assert f"don't say that the twin is no worse than {there / '2'}: expected --data" in capfd.readouterr().err
+    assert main([*given, "--data", str(real_data)]) == 1
+    assert "not published: the new network is significantly worse than topic/2" in capfd.readouterr().err
+    assert sorted(path.name for path in there.iterdir()) == ["1", "2"]
+    assert main([*given, "--force"]) == 0
+    forced = "not compared with topic/2, forced"
+    assert forced in capfd.readouterr().out
+    assert parse((there / "3" / MANIFEST).read_bytes()).provenance["forced"] == forced
+    # What was forced once says nothing of its own twin, the first there.
+    manifest = parse((there / "1" / MANIFEST).read_bytes())
+    made = msgspec.structs.replace(manifest, provenance={**manifest.provenance, "forced": "once"})
+    (there / "1" / MANIFEST).write_bytes(dump(made))
+    first = twin(there / "1", None)
+    assert judged(first, tmp_path / "other" / "1", force=False) == (first, "the first version")
+    assert "forced" not in first.manifest.provenance
+
+
+def test_where_it_goes_must_be_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["half", str(SHIPPED / "topic" / "1")])
+    assert caught.value.code == 2
+    assert "the following arguments are required: --out" in capsys.readouterr().err
 
 
 def test_a_twin_beyond_the_bound_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
