@@ -189,7 +189,7 @@ def test_a_gpu_that_is_not_there() -> None:
 def test_a_setting_that_is_none() -> None:
     code, output = refusal("--max-batch-rows", "many")
     assert code == 2
-    assert "command line: max_batch_rows='many': Expected `int`" in output
+    assert "command line: max_batch_rows='many': Expected a whole number" in output
 
 
 def damage(models: Path) -> None:

@@ -37,8 +37,8 @@ def rows(heading: str) -> list[list[str]]:
 )
 def test_every_variable_is_a_setting_and_every_value_one_it_takes(file):
     text = file.read_text()
-    assert set(re.findall(r"TRIPTYCH_[A-Z_]+", text)) - NOT_SETTINGS <= DEFAULTS.keys()
-    resolve({}, dict(re.findall(r"(TRIPTYCH_[A-Z_]+)=([^\s`]+)", text)))
+    assert set(re.findall(r"TRIPTYCH_[A-Z0-9_]+", text)) - NOT_SETTINGS <= DEFAULTS.keys()
+    resolve({}, dict(re.findall(r"(TRIPTYCH_[A-Z0-9_]+)=([^\s`]+)", text)))
 
 
 def test_the_guide_has_every_setting_and_its_default():

@@ -277,15 +277,19 @@ async def test_a_session_that_hangs_does_not_stop_the_others(bad: bool) -> None:
     await engine.close()
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[ONNXRuntimeError] : 6 : std::bad_alloc")])
-async def test_want_of_memory_is_not_for_ever(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+@pytest.mark.parametrize(
+    ("kind", "words"), [(MemoryError, ""), (RuntimeError, "[ONNXRuntimeError] : 6 : std::bad_alloc")]
+)
+async def test_want_of_memory_is_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Exception], words: str
+) -> None:
     desk = Desk()
     doubts: list[bool] = []
     desk.engine.doubted = lambda: doubts.append(True)
     with monkeypatch.context() as patch:
 
         def run(*_: Any) -> Outputs:
-            raise error
+            raise kind(words)
 
         patch.setattr(desk.session, "run", run)
         for _ in range(2 * FAILURES):
