@@ -1,6 +1,5 @@
 """A real server as a real process, its log kept beside the report."""
 
-import ctypes
 import json
 import os
 import signal
@@ -38,13 +37,12 @@ def settings_free(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not name.startswith("TRIPTYCH_")}
 
 
-_PRCTL = ctypes.CDLL(None).prctl
-_PR_SET_PDEATHSIG = 1
-
-
-def _end_with_parent() -> None:
-    """In the child: be told to stop when who started it is killed (prctl(2)); it would keep the GPU's memory."""
-    _PRCTL(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+_ENDS_WITH_PARENT = (
+    f"import ctypes, os, sys; ctypes.CDLL(None).prctl(1, {signal.SIGTERM:d}, 0, 0, 0); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+"""Runs Python in its place, told to stop when who started it is killed (prctl(2), PR_SET_PDEATHSIG): it would keep the
+GPU's memory. Not between fork and exec here, where gRPC's threads are."""
 
 
 class Server:
@@ -53,15 +51,15 @@ class Server:
     def __init__(self, device: str, models: Path, log: Path, *flags: str, grpc: str = "127.0.0.1:0") -> None:
         self.log = log
         addresses = ("--grpc-address", grpc, "--http-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0")
+        started = command("--device", device, "--models", str(models), *addresses, *flags)
         with log.open("wb") as file:
             self.process = subprocess.Popen(
-                command("--device", device, "--models", str(models), *addresses, *flags),
+                [sys.executable, "-c", _ENDS_WITH_PARENT, *started[1:]],
                 cwd=CHECKOUT,
                 env=settings_free(os.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
-                preexec_fn=_end_with_parent,
             )
         self.address = self.metrics_url = ""
 
