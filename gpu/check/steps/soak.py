@@ -30,9 +30,10 @@ class Growth(NamedTuple):
 
 
 def growth(samples: Sequence[float]) -> Growth:
-    """Of samples taken evenly."""
+    """Of samples taken evenly; of fewer than four, all of them."""
     quarter = len(samples) // 4
-    return Growth(statistics.median(samples[quarter : 2 * quarter]), statistics.median(samples[3 * quarter :]))
+    second = samples[quarter : 2 * quarter] or samples
+    return Growth(statistics.median(second), statistics.median(samples[3 * quarter :]))
 
 
 def judge(found: Finding, samples: Sequence[float]) -> None:
@@ -68,7 +69,10 @@ def run(context: Context, found: Finding) -> None:
     found.figures["requests"] = traffic.answered
     found.figures["rows"] = traffic.rows
     found.figures["shapes"] = len({(each.model, each.version, each.rows) for each in asked})
-    found.figures["server's own memory, first and last, MiB"] = [one / 2**20 for one in (resident[0], resident[-1])]
+    quarters = [resident[0], *growth(resident), resident[-1]]
+    found.figures["server's own memory, first, median of the second and of the last quarter, last, MiB"] = [
+        one / 2**20 for one in quarters
+    ]
     found.expect(traffic.answered > 0, "nothing was answered")
     found.expect(not traffic.codes, f"calls failed: {dict(traffic.codes)}: {traffic.failures[:3]}")
     found.expect(not traffic.wrong, f"{len(traffic.wrong)} answers are wrong, such as {traffic.wrong[:3]}")
