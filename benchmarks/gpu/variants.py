@@ -21,7 +21,7 @@ from benchmarks.gpu import graphs
 from benchmarks.gpu.inprocess import Run, batches, interleaved, plain
 from benchmarks.gpu.inputs import Inputs
 from serving.engine import device as devices
-from serving.engine.cuda import LIBRARY
+from serving.engine.cuda import LIBRARY, CudaError, Driver
 from serving.engine.device import CPU, CudaOptions, Device
 from serving.engine.session import Feed, Session
 
@@ -282,31 +282,20 @@ def _place(device: Device) -> tuple[str, int]:
 
 
 @contextmanager
-def page_locked(driver: Any, index: int, memory: "npt.NDArray[np.uint8]") -> Iterator[None]:
+def page_locked(library: Any, index: int, memory: "npt.NDArray[np.uint8]") -> Iterator[None]:
     """Memory that is registered with the driver (CUDA Driver API, cuMemHostRegister), until the end.
 
     Raises:
-        NotHereError: the driver refuses.
+        NotHereError: the driver, whose functions `library` has, refuses.
     """
-    device, context = ctypes.c_int(), ctypes.c_void_p()
     start = ctypes.c_void_p(memory.ctypes.data)
-
-    def check(status: int) -> None:
-        if status:
-            raise NotHereError(f"the driver does not lock pages: CUDA error {status}")
-
-    check(driver.cuInit(0))
-    check(driver.cuDeviceGet(ctypes.byref(device), index))
-    check(driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device))  # the one that ONNX Runtime uses
     try:
-        check(driver.cuCtxPushCurrent_v2(context))
-        try:
-            check(driver.cuMemHostRegister_v2(start, ctypes.c_size_t(memory.nbytes), 0))
+        with Driver(library).context(index):
+            if status := library.cuMemHostRegister_v2(start, ctypes.c_size_t(memory.nbytes), 0):
+                raise NotHereError(f"the driver does not lock pages: CUDA error {status}")
             try:
                 yield
             finally:
-                driver.cuMemHostUnregister(start)
-        finally:
-            driver.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
-    finally:
-        driver.cuDevicePrimaryCtxRelease_v2(device)
+                library.cuMemHostUnregister(start)
+    except CudaError as error:
+        raise NotHereError(f"the driver does not lock pages: {error}") from error

@@ -104,9 +104,9 @@ class Batcher:
         execute: Executor,
         observer: Observer,
         cost: CostModel,
-        idle: Callable[[], bool] | None = None,
+        idle: Callable[[], bool],
     ) -> None:
-        """`idle` says whether an instance has nothing in its pipe; without it, batches count as shared out evenly."""
+        """`idle` says whether an instance has nothing in its pipe."""
         self._limits = limits
         self._scheduler = scheduler
         self._clock = clock
@@ -117,7 +117,7 @@ class Batcher:
         self._alone: list[Piece] = []
         """What is left of a batch that failed, to be run piece by piece."""
         self._running: set[Batch] = set()
-        self._instance_is_idle = idle or (lambda: len(self._running) < limits.instances)
+        self._instance_is_idle = idle
         self._since = 0.0
         """When the rows that wait began to: since the queue was empty, or the last batch left."""
         self._grown = 0

@@ -101,14 +101,18 @@ class Driver:
             CudaError: it can't be asked, as where there is no memory left even for that.
         """
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
-        with self._context(self._device(index)):
+        with self.context(index):
             self._check(self._library.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)))
         return Memory(free.value, total.value)
 
     @contextmanager
-    def _context(self, device: ctypes.c_int) -> Iterator[None]:
-        """The device's primary context, which ONNX Runtime uses as well, on this thread."""
-        library, context = self._library, ctypes.c_void_p()
+    def context(self, index: int) -> Iterator[None]:
+        """A device's primary context, which ONNX Runtime uses as well, on this thread.
+
+        Raises:
+            CudaError: it can't be had.
+        """
+        library, context, device = self._library, ctypes.c_void_p(), self._device(index)
         self._check(library.cuDevicePrimaryCtxRetain(ctypes.byref(context), device))
         try:
             self._check(library.cuCtxPushCurrent_v2(context))

@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 CPU: Final = "CPUExecutionProvider"
 CUDA: Final = "CUDAExecutionProvider"
 
-_WARNING, _FATAL = 2, 4
-"""Levels of ONNX Runtime's log."""
+_WARNING, FATAL = 2, 4
+"""Levels of ONNX Runtime's log, which has what it also raises."""
 
 CREATING = threading.Lock()
 """Held while a session is made: ONNX Runtime runs several at a time, and makes them one by one."""
@@ -174,9 +174,9 @@ def problem(device: Device) -> Problem | None:
     if device.provider == CPU:
         return None
     _find_libraries()
-    ort.set_default_logger_severity(_FATAL)  # what it prints of a provider that does not start is told here
+    ort.set_default_logger_severity(FATAL)  # what it prints of a provider that does not start is told here
     options = ort.SessionOptions()
-    options.log_severity_level = _FATAL
+    options.log_severity_level = FATAL
     try:
         with CREATING:
             session = ort.InferenceSession(_PROBE, options, providers=device.providers, enable_fallback=0)

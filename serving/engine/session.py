@@ -14,13 +14,10 @@ import numpy.typing as npt
 import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
-from serving.engine.device import CREATING, Device, DeviceError
+from serving.engine.device import CREATING, FATAL, Device, DeviceError
 from serving.engine.placement import Placement
 
 Feed = dict[str, npt.NDArray[Any]]
-
-_FATAL_ONLY = 4
-"""ONNX Runtime prints what it also raises."""
 
 _MEMORY = "/dev/shm"  # noqa: S108
 """A folder that can be written to in containers that have no other: ONNX Runtime gives its profile as a file only."""
@@ -54,7 +51,7 @@ class Session:
             Exception: of ONNX Runtime's own kinds, where the graph can't be loaded.
         """
         options = ort.SessionOptions()
-        options.log_severity_level = _FATAL_ONLY
+        options.log_severity_level = FATAL
         # Small graphs: a second thread inside a run costs more than it brings, and takes it from other runs.
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1

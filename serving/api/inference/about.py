@@ -34,8 +34,6 @@ BACKEND: Final = "onnxruntime"
 
 _JSON = dict[str, Any]
 
-_ON_CPU: Final[_JSON] = {"kind": "KIND_CPU"}
-
 
 def server() -> _JSON:
     """ServerMetadataResponse."""
@@ -91,10 +89,7 @@ def configuration(models: Models, name: str, wanted: str, max_delay: float = 0.0
             for spec in manifest.inputs
         ],
         "output": [_dimensions(spec, spec.shape[1:]) for spec in manifest.outputs],
-        "instance_group": [
-            {"name": f"{name}_0", "count": 1}
-            | ({"kind": "KIND_GPU", "gpus": sorted(version.gpu_memory)} if "CUDA" in version.provider else _ON_CPU)
-        ],
+        "instance_group": [{"name": f"{name}_0", "count": 1, **_place(version)}],
         "default_model_filename": "model.onnx",
         "dynamic_batching": {
             "max_queue_delay_microseconds": round(max_delay * 1e6),
@@ -142,6 +137,13 @@ def index(entries: Sequence[Entry], *, ready: bool) -> list[_JSON]:
 
 def _numbers(versions: Collection[int]) -> list[str]:
     return [str(number) for number in sorted(versions)]
+
+
+def _place(version: Version) -> _JSON:
+    """Where each of its instances is."""
+    if "CUDA" in version.provider:
+        return {"kind": "KIND_GPU", "gpus": sorted(version.gpu_memory)}
+    return {"kind": "KIND_CPU"}
 
 
 def _sizes(spec: InputSpec) -> Sequence[int]:

@@ -47,7 +47,15 @@ class Stage:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._timer_numbers = itertools.count()
-        self.batcher = Batcher(limits, self, lambda: self.now, self._execute, self, cost or CostModel())
+        self.batcher = Batcher(
+            limits,
+            self,
+            lambda: self.now,
+            self._execute,
+            self,
+            cost or CostModel(),
+            idle=lambda: len(self.held) < limits.instances,
+        )
 
     # What the batcher needs of a loop, an executor and an observer.
 
