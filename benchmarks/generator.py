@@ -149,18 +149,19 @@ async def _call(
     messages = job.messages
     position = number * len(messages) // job.callers
     end = started + job.seconds
-    due = started + (number / job.rate if job.rate else 0.0)
+    turn = number  # of all callers' calls: counted, since seconds that are added up come to more or less than they are
     while (begin := time.monotonic()) < end:
         if job.rate:
-            if due >= end:
+            if turn / job.rate >= job.seconds:
                 return
+            due = started + turn / job.rate
             if begin < due:
                 # A clock that wakes us late is our own fault, not the server's: the call begins when it is sent.
                 await asyncio.sleep(due - begin)
                 begin = time.monotonic()
             else:
                 begin = due
-            due += job.callers / job.rate
+            turn += job.callers
         message, timeout = messages[position % len(messages)], job.timeouts[position % len(job.timeouts)]
         position += 1
         try:

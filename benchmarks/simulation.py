@@ -59,6 +59,8 @@ class Stage:
         self._free = 0.0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
+        self._computing = 0
+        """Batches begun and not through."""
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         """At this very time, after what is due already."""
@@ -76,7 +78,17 @@ class Stage:
         self.outcome.batches += 1
         self.outcome.rows += rows
         self.outcome.end = self._free
-        heapq.heappush(self._events, (self._free, next(self._order), lambda: done(started, seconds)))
+        self._computing += 1
+
+        def ended() -> None:
+            self._computing -= 1
+            done(started, seconds)
+
+        heapq.heappush(self._events, (self._free, next(self._order), ended))
+
+    def is_idle(self) -> bool:
+        """Is all that was begun through?"""
+        return not self._computing
 
     def answered(self, arrival: Arrival) -> None:
         """A request has its answer, now."""
@@ -106,7 +118,7 @@ def this_policy(trace: Sequence[Arrival], cost: Cost, row_bytes: int, max_delay:
         stage.compute(batch.rows, lambda started, seconds: done(batch, Execution([], started, seconds)))
 
     limits = Limits(max_batch_rows=MAX_ROWS, max_delay=max_delay)
-    batcher = Batcher(limits, stage, lambda: stage.now, execute, _Silent(), CostModel())
+    batcher = Batcher(limits, stage, lambda: stage.now, execute, _Silent(), CostModel(), stage.is_idle)
 
     def submit(arrival: Arrival) -> None:
         def done(_: Request, answer: Outputs | StatusError) -> None:
